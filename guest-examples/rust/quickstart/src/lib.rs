@@ -1,0 +1,67 @@
+//! Ten events, two seconds apart, for everybody who opens the stream.
+
+use std::time::Duration;
+
+use fanfare_guest::{
+    App, Connection, Error, Event, Publisher, Redis, Request, Response, Result, Upgrade, config,
+    registry, sleep,
+};
+
+struct Quickstart;
+
+impl App for Quickstart {
+    fn start() -> Result<()> {
+        if registry::has("publisher") {
+            return Ok(());
+        }
+        let publisher = match config::get("redis-url")? {
+            Some(url) => Publisher::redis(&Redis::connect(&url)?, "quickstart")?,
+            None => Publisher::in_memory(),
+        };
+        publisher.start()?;
+        registry::set("publisher", &publisher)
+    }
+
+    fn handle(request: Request) -> Result<()> {
+        match (request.method().as_str(), request.path().as_str()) {
+            ("GET", "/") => request.respond(Response::html(include_str!("page.html"))),
+            ("GET", "/events") => {
+                let origins = config::list("allowed-origins")?;
+                let stream = request.upgrade_with(Upgrade::new().allow_origins(origins))?;
+                // An open stream outlives its handler: after a mistake nobody else would close it.
+                count_to_ten(&request, &stream).inspect_err(|_| stream.close())
+            }
+            ("GET", _) => request.respond(Response::not_found()),
+            _ => request.respond(Response::method_not_allowed("GET")),
+        }
+    }
+}
+
+fn count_to_ten(request: &Request, stream: &Connection) -> Result<()> {
+    let channel = request
+        .query_value("channel")
+        .unwrap_or("quickstart".into());
+    let name = request.query_value("name").unwrap_or_default();
+    let interval = Duration::from_millis(config::parse("interval-ms")?.unwrap_or(2000));
+
+    let publisher: Publisher = registry::get("publisher")?;
+    publisher.register(stream, &channel)?;
+    let event = Event::new("").event_type(name);
+    for index in 0..10 {
+        publisher.publish(&channel, event.clone().data(index.to_string()))?;
+        sleep(interval);
+        if !stream.is_open() {
+            return Ok(());
+        }
+    }
+    match publisher.remove(&stream.id(), &channel) {
+        // The client may leave at any moment, this one included.
+        Err(Error::NotFound(_)) => Ok(()),
+        result => result,
+    }
+}
+
+fanfare_guest::export!(Quickstart);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! What a guest implements, and how it becomes the component's exports.
+
+use crate::{Disconnection, Request, Result};
+
+/// A guest: what the host calls.
+///
+/// A value of the implementing type is never made. Every call may find a fresh instance of the component, so
+/// statics do not last either; what is to outlive a call goes into the [`registry`](crate::registry).
+pub trait App {
+    /// Called once on every node before the app's first request: the place to make and start publishers.
+    ///
+    /// An error is logged and `start` is called again later; until it has succeeded, the host answers the app's
+    /// requests with 503.
+    fn start() -> Result<()> {
+        Ok(())
+    }
+
+    /// Called for every request. It has to be answered ([`Request::respond`]) or turned into an event stream
+    /// ([`Request::upgrade`]) exactly once; after that the handler may go on, for instance to publish.
+    ///
+    /// An error is logged. If nothing was answered by then, the client gets a 500. A stream that is open stays
+    /// open, whatever the handler returns.
+    fn handle(request: Request) -> Result<()>;
+}
+
+/// An optional hook beside [`App`]: export it with `export!(MyApp, disconnected)`.
+pub trait Disconnected {
+    /// Called once for every connection that has ended, for whatever reason, some time after its end.
+    ///
+    /// There is nobody to report an error to. What is written to standard error becomes a line of the host's log.
+    fn disconnected(disconnection: Disconnection);
+}
+
+/// Makes an [`App`] the component's exports; once in every guest.
+///
+/// ```
+/// use fanfare_guest::{App, Disconnected, Disconnection, Request, Response, Result, export};
+///
+/// struct Chat;
+///
+/// impl App for Chat {
+///     fn handle(request: Request) -> Result<()> {
+///         request.respond(Response::text("hello"))
+///     }
+/// }
+///
+/// impl Disconnected for Chat {
+///     fn disconnected(gone: Disconnection) {
+///         eprintln!("{} left {:?}", gone.connection_id, gone.channels);
+///     }
+/// }
+///
+/// export!(Chat, disconnected); // or export!(Chat), for an app without the hook
+/// ```
+#[macro_export]
+macro_rules! export {
+    ($app:ty) => {
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            type Exports = $crate::__export::Exports<$app>;
+            $crate::__export::bindings::export_app!(Exports with_types_in $crate::__export::bindings);
+        };
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = $crate::__export::is_app::<$app>();
+    };
+    ($app:ty, disconnected) => {
+        $crate::export!($app);
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            type Exports = $crate::__export::Exports<$app>;
+            $crate::__export::bindings::hooks::export_disconnect_hooks!(
+                Exports with_types_in $crate::__export::bindings::hooks
+            );
+        };
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = $crate::__export::is_disconnected::<$app>();
+    };
+}

@@ -1,0 +1,177 @@
+//! Event streams of clients: how they are opened, and how they ended.
+
+use std::{fmt, time::Duration};
+
+use crate::{Event, Result, sys, time::millis_u32};
+
+/// How a request becomes an event stream. What is left out, the app's configuration says.
+///
+/// ```
+/// use std::time::Duration;
+/// use fanfare_guest::Upgrade;
+///
+/// let options = Upgrade::new()
+///     .allow_origin("https://example.org")
+///     .ping_every(Duration::from_secs(30))
+///     .close_after_inactivity(Duration::from_secs(600));
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Upgrade {
+    pub(crate) allowed_origins: Option<Vec<String>>,
+    pub(crate) ping_interval: Option<u32>,
+    pub(crate) inactivity_timeout: Option<u32>,
+}
+
+impl Upgrade {
+    /// Everything as the app is configured.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an origin whose pages may read the stream: an exact one such as `https://example.org`, or `*` for all.
+    /// With the first one added, these origins stand in place of the configured ones. Pages of the host's own
+    /// origin and clients that are no browser are always allowed.
+    ///
+    /// A named origin may send credentials, such as cookies; with `*` browsers do not send them.
+    pub fn allow_origin(self, origin: impl Into<String>) -> Self {
+        self.allow_origins([origin])
+    }
+
+    /// Adds many origins, see [`allow_origin`](Self::allow_origin). Adding none leaves the configured ones.
+    pub fn allow_origins<O: Into<String>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
+        let mut origins = origins.into_iter().map(Into::into).peekable();
+        if origins.peek().is_some() {
+            self.allowed_origins.get_or_insert_default().extend(origins);
+        }
+        self
+    }
+
+    /// Allows no other origin than the host's own, whatever is configured.
+    pub fn own_origin_only(mut self) -> Self {
+        self.allowed_origins = Some(Vec::new());
+        self
+    }
+
+    /// Sends a comment after this long without an event, so that proxies keep the stream open; at least 100 ms,
+    /// or [`Duration::ZERO`] for never. A comment is never an event.
+    pub fn ping_every(mut self, interval: Duration) -> Self {
+        self.ping_interval = Some(millis_u32(interval));
+        self
+    }
+
+    /// Closes the connection after this long without an event; at least 100 ms, or [`Duration::ZERO`] for never.
+    /// Pings do not count.
+    pub fn close_after_inactivity(mut self, timeout: Duration) -> Self {
+        self.inactivity_timeout = Some(millis_u32(timeout));
+        self
+    }
+}
+
+/// A handle to a connection, from [`Request::upgrade`](crate::Request::upgrade).
+///
+/// Dropping it does not close the stream: a handler may return and leave it to the host.
+pub struct Connection(sys::Connection);
+
+impl Connection {
+    /// The id of the connection: 1 to 64 ASCII letters and digits, unique across nodes and never used again.
+    pub fn id(&self) -> String {
+        self.0.id()
+    }
+
+    /// What the client last heard before it reconnected; `None` for a first visit.
+    pub fn last_event_id(&self) -> Option<String> {
+        self.0.last_event_id()
+    }
+
+    /// The names of the channels that the connection hears now, sorted.
+    pub fn channels(&self) -> Vec<String> {
+        self.0.channels()
+    }
+
+    /// Sends an event to this client alone. It is not kept in any history.
+    ///
+    /// Errors: [`Closed`](crate::Error::Closed); [`Invalid`](crate::Error::Invalid) and
+    /// [`Limited`](crate::Error::Limited) for the event.
+    pub fn send(&self, event: impl Into<Event>) -> Result<()> {
+        self.0.send(event.into())
+    }
+
+    /// Whether the stream is still open, as far as the host knows.
+    pub fn is_open(&self) -> bool {
+        self.0.is_open()
+    }
+
+    /// Ends the stream after the events that were sent before. Closing a closed connection does nothing.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    pub(crate) fn from_sys(connection: sys::Connection) -> Self {
+        Self(connection)
+    }
+
+    pub(crate) fn sys(&self) -> &sys::Connection {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Connection").field(&self.id()).finish()
+    }
+}
+
+/// Why a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The client went away, or the network did.
+    ClientGone,
+    /// A handler closed the connection, or removed it from its last channel.
+    Closed,
+    /// Its inactivity timeout.
+    Inactive,
+    /// It did not read what was sent: more than the app's `queue-bytes` waited for it.
+    Slow,
+    /// The node is shutting down. The client was told to come back.
+    Shutdown,
+}
+
+/// A connection that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disconnection {
+    /// The id of the connection.
+    pub connection_id: String,
+    /// The names of the channels that it heard when it ended, sorted. Its registrations have ended already.
+    pub channels: Vec<String>,
+    /// Why it ended.
+    pub reason: CloseReason,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_origins_leave_the_configured_ones() {
+        assert_eq!(
+            Upgrade::new().allow_origins(Vec::<String>::new()),
+            Upgrade::new()
+        );
+        assert_eq!(
+            Upgrade::new().own_origin_only().allowed_origins,
+            Some(vec![])
+        );
+        let both = Upgrade::new()
+            .allow_origin("https://a.example")
+            .allow_origins(["https://b.example"]);
+        assert_eq!(
+            both.allowed_origins.as_deref(),
+            Some(
+                &[
+                    "https://a.example".to_owned(),
+                    "https://b.example".to_owned()
+                ][..]
+            )
+        );
+    }
+}

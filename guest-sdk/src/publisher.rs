@@ -1,0 +1,131 @@
+//! Publishers: what connections are registered with and events are published through.
+
+use std::fmt;
+
+use crate::{Connection, Event, Message, Redis, Result, sys};
+
+/// What became of a published event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The id of the event: its own, or the one it was given.
+    pub id: String,
+    /// How many connections of this node it went to.
+    pub delivered: u32,
+    /// An event of this id was published on this channel before and is still in its history. The channel heard
+    /// it then, and not again.
+    pub duplicate: bool,
+}
+
+/// A handle to a publisher.
+///
+/// Publishers belong to the app: handles made in the same way lead to the same publisher, in every call, and
+/// each publisher has channels of its own. A channel is named by 1 to 255 bytes without control characters.
+///
+/// Everything but [`start`](Self::start) answers [`NotStarted`](crate::Error::NotStarted) for a publisher that
+/// was not started.
+///
+/// ```
+/// use fanfare_guest::{Event, Publisher, testing::Host};
+///
+/// Host::new().run(|| {
+///     let publisher = Publisher::in_memory();
+///     publisher.start()?;
+///     let receipt = publisher.publish("news", Event::new("hello").id("first"))?;
+///     assert_eq!(receipt.id, "first");
+///     assert!(publisher.publish("news", Event::new("hello").id("first"))?.duplicate);
+///     assert_eq!(publisher.history("news", 10)?.len(), 1);
+///     Ok::<(), fanfare_guest::Error>(())
+/// })?;
+/// # Ok::<(), fanfare_guest::Error>(())
+/// ```
+pub struct Publisher(sys::Publisher);
+
+impl Publisher {
+    /// The app's publisher on this node alone.
+    pub fn in_memory() -> Self {
+        Self(sys::Publisher::in_memory())
+    }
+
+    /// The publisher that carries events between the nodes which run this app, over a Redis pub/sub channel.
+    /// The channel's name in Redis is `fanfare:` + app + `:` + `sync_channel`.
+    ///
+    /// Errors: [`Invalid`](crate::Error::Invalid) for a sync channel that is not 1 to 255 bytes without control
+    /// characters.
+    pub fn redis(client: &Redis, sync_channel: &str) -> Result<Self> {
+        sys::Publisher::redis(client.sys(), sync_channel).map(Self)
+    }
+
+    /// The publisher over the broker that the operator configured under this label.
+    ///
+    /// Errors: [`Denied`](crate::Error::Denied) where the app was not granted that broker.
+    pub fn open(label: &str) -> Result<Self> {
+        sys::Publisher::open(label).map(Self)
+    }
+
+    /// Connects to the broker and begins to deliver what is published elsewhere. Starting a started publisher
+    /// does nothing.
+    ///
+    /// Errors: [`Unavailable`](crate::Error::Unavailable) and [`Denied`](crate::Error::Denied) where the broker
+    /// cannot be reached or refuses; it may be tried again.
+    pub fn start(&self) -> Result<()> {
+        self.0.start()
+    }
+
+    /// Lets the connection hear the channel from now on, after what it missed since its last event id. Where the
+    /// history does not reach back that far, an event of type `fanfare-gap` says so first.
+    ///
+    /// Errors: [`Closed`](crate::Error::Closed); [`Invalid`](crate::Error::Invalid) for the name;
+    /// [`Limited`](crate::Error::Limited) past the app's `channels-per-connection`.
+    pub fn register(&self, connection: &Connection, channel: &str) -> Result<()> {
+        self.0.register(connection.sys(), channel)
+    }
+
+    /// Publishes an [`Event`], or what else turns into a [`Message`], on a channel. Returns when the broker has
+    /// accepted it and it is on its way to the connections of this node.
+    ///
+    /// An error means that it was not published: [`Invalid`](crate::Error::Invalid) and
+    /// [`Limited`](crate::Error::Limited) for the message or the channel's name,
+    /// [`Unavailable`](crate::Error::Unavailable) while the broker cannot be reached.
+    pub fn publish(&self, channel: &str, message: impl Into<Message>) -> Result<Receipt> {
+        self.0.publish(channel, message.into())
+    }
+
+    /// The connection no longer hears the channel. One that is left with no channel at all is closed, after the
+    /// events that were published before.
+    ///
+    /// Errors: [`NotFound`](crate::Error::NotFound) where this node has no such connection of this app, or where
+    /// it does not hear the channel. A connection that has ended is no longer there.
+    pub fn remove(&self, connection_id: &str, channel: &str) -> Result<()> {
+        self.0.remove(connection_id, channel)
+    }
+
+    /// How many connections hear the channel: of this node, and of all nodes where the broker can count them.
+    pub fn subscribers(&self, channel: &str) -> Result<u64> {
+        self.0.subscribers(channel)
+    }
+
+    /// The ids of the connections that hear the channel, sorted: of the same nodes as in
+    /// [`subscribers`](Self::subscribers), and at most 10,000 of them.
+    pub fn presence(&self, channel: &str) -> Result<Vec<String>> {
+        self.0.presence(channel)
+    }
+
+    /// The newest events of the channel's history, oldest first: at most `limit` of them.
+    pub fn history(&self, channel: &str, limit: u32) -> Result<Vec<Event>> {
+        self.0.history(channel, limit)
+    }
+
+    pub(crate) fn from_sys(publisher: sys::Publisher) -> Self {
+        Self(publisher)
+    }
+
+    pub(crate) fn sys(&self) -> &sys::Publisher {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Publisher")
+    }
+}

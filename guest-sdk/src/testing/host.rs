@@ -1,0 +1,190 @@
+//! The host as a test sees it.
+
+use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
+
+use super::{
+    Outcome, Request, Stream,
+    fake::{Fake, RequestState},
+};
+use crate::{App, Disconnected, Event, Result, redis::Value, sys};
+
+/// A node that runs one app, in memory and on a clock of its own.
+///
+/// Code that calls this crate runs inside [`run`](Self::run), [`start`](Self::start), [`handle`](Self::handle) or
+/// [`disconnected`](Self::disconnected).
+pub struct Host {
+    fake: Rc<Fake>,
+}
+
+/// An event that was published on a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// When, on the clock of the host.
+    pub at: Duration,
+    /// Where.
+    pub channel: String,
+    /// The event, with the id it got.
+    pub event: Event,
+}
+
+impl Host {
+    /// A node that was just started: no variables, no grants, an empty registry.
+    #[allow(
+        clippy::new_without_default,
+        reason = "there is no default host: each is a node of its own"
+    )]
+    pub fn new() -> Self {
+        Self {
+            fake: Rc::default(),
+        }
+    }
+
+    /// Runs code of a guest that is no handler, such as the functions that handlers call.
+    pub fn run<R>(&self, code: impl FnOnce() -> R) -> R {
+        self.fake.enter(code)
+    }
+
+    /// Calls the app's [`start`](App::start), as a node does before the first request.
+    pub fn start<A: App>(&self) -> Result<()> {
+        self.run(A::start)
+    }
+
+    /// Calls the app's [`handle`](App::handle) and returns once it has returned.
+    pub fn handle<A: App>(&self, request: Request) -> Outcome {
+        let state = Rc::new(RefCell::new(RequestState::new(
+            &mut self.fake.state(),
+            request,
+        )));
+        let handle = sys::Request {
+            fake: self.fake.clone(),
+            state: state.clone(),
+        };
+        let result = self.run(|| A::handle(crate::Request::from_sys(handle)));
+        Outcome::new(&self.fake, result, state.borrow_mut().answer.take())
+    }
+
+    /// Calls the app's [`disconnected`](Disconnected::disconnected) for every connection that ended and was not
+    /// reported before. Returns how many those were.
+    pub fn disconnected<A: Disconnected>(&self) -> usize {
+        let ended = std::mem::take(&mut self.fake.state().disconnections);
+        let count = ended.len();
+        self.run(|| ended.into_iter().for_each(A::disconnected));
+        count
+    }
+
+    /// Sets a variable of the app.
+    pub fn set_config(&self, name: impl Into<String>, value: impl Into<String>) -> &Self {
+        self.fake.state().config.insert(name.into(), value.into());
+        self
+    }
+
+    /// Grants the app a Redis server, `host:port`, which is empty at first. It knows the commands that
+    /// [`Redis`](crate::Redis) has methods for, and what [`answer_redis`](Self::answer_redis) teaches it.
+    pub fn grant_redis(&self, address: impl Into<String>) -> &Self {
+        self.fake
+            .state()
+            .redis_servers
+            .entry(address.into())
+            .or_default();
+        self
+    }
+
+    /// Makes a Redis server unreachable, or reachable again with what it held.
+    ///
+    /// # Panics
+    ///
+    /// For a server that was not granted.
+    #[track_caller]
+    pub fn set_redis_reachable(&self, address: &str, reachable: bool) -> &Self {
+        let mut state = self.fake.state();
+        let server = state
+            .redis_servers
+            .get_mut(address)
+            .expect("the server should be granted first, by `grant_redis`");
+        server.unreachable = !reachable;
+        drop(state);
+        self
+    }
+
+    /// Lets all Redis servers answer a command, whatever its arguments, with this value.
+    pub fn answer_redis(&self, command: &str, value: Value) -> &Self {
+        self.fake
+            .state()
+            .redis_answers
+            .insert(command.to_ascii_uppercase(), value);
+        self
+    }
+
+    /// What handlers published with [`Redis::publish`](crate::Redis::publish): channels and payloads.
+    pub fn published_on_redis(&self) -> Vec<(String, Vec<u8>)> {
+        self.fake.state().redis_published.clone()
+    }
+
+    /// Grants the app the broker that [`Publisher::open`](crate::Publisher::open) finds under a label.
+    pub fn grant_broker(&self, label: impl Into<String>) -> &Self {
+        self.fake.state().brokers.insert(label.into());
+        self
+    }
+
+    /// How many events a channel keeps from now on; all, if this is never called.
+    pub fn limit_history(&self, events: usize) -> &Self {
+        self.fake.state().history_limit = events;
+        self
+    }
+
+    /// How long the node has been running, on its own clock.
+    pub fn elapsed(&self) -> Duration {
+        self.fake.state().now
+    }
+
+    /// Lets time pass between calls, with what falls due: hang-ups, inactivity timeouts, and code from
+    /// [`after`](Self::after).
+    pub fn advance(&self, duration: Duration) {
+        self.fake.advance(duration);
+    }
+
+    /// Runs code later, while a handler sleeps or the test [advances](Self::advance) the clock: another visitor, for
+    /// instance.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use fanfare_guest::{App, Request, Result, sleep, testing::{self, Host}};
+    /// # struct Waits;
+    /// # impl App for Waits {
+    /// #     fn handle(request: Request) -> Result<()> {
+    /// #         let stream = request.upgrade()?;
+    /// #         sleep(Duration::from_secs(5));
+    /// #         stream.send("slept")
+    /// #     }
+    /// # }
+    /// let host = Host::new();
+    /// host.after(Duration::from_secs(2), |host| {
+    ///     host.handle::<Waits>(testing::Request::get("/?visitor=2"));
+    /// });
+    /// host.handle::<Waits>(testing::Request::get("/?visitor=1"));
+    /// assert_eq!(host.streams().len(), 2);
+    /// ```
+    pub fn after(&self, duration: Duration, code: impl FnOnce(&Host) + 'static) {
+        self.fake
+            .schedule(duration, move |fake| code(&Host { fake }));
+    }
+
+    /// All event streams that were opened, in their order, also those that have ended.
+    pub fn streams(&self) -> Vec<Stream> {
+        let count = self.fake.state().streams.len();
+        (0..count)
+            .map(|index| Stream::new(self.fake.clone(), index))
+            .collect()
+    }
+
+    /// All events that were published, in their order.
+    pub fn published(&self) -> Vec<Published> {
+        self.fake.state().published.clone()
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Host(running for {:?})", self.elapsed())
+    }
+}

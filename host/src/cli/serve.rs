@@ -1,0 +1,155 @@
+//! `fanfare serve`: from a configuration to a node, and to its end.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{Args, ValueEnum};
+use tokio::{signal::unix, time::Instant};
+use tracing::{info, warn};
+
+use crate::{
+    config::{Address, Config, LogFormat, Variable},
+    guest::{app::App, engine::engine, shared::Shared},
+    http::{listener::Listener, routes::Routes, service::Node, tls},
+    redis_pool::{self, RedisPool},
+    telemetry,
+};
+
+/// What to serve.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// A guest to serve at / with development defaults; without one, fanfare.toml says what to serve
+    #[arg(value_name = "GUEST.wasm")]
+    guest: Option<PathBuf>,
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "fanfare.toml", conflicts_with = "guest")]
+    config: PathBuf,
+    /// Listen here instead of where the configuration says
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// A variable of the guest
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = variable, requires = "guest")]
+    variables: Vec<(String, String)>,
+    /// A Redis server that the guest may connect to
+    #[arg(long, value_name = "HOST:PORT", requires = "guest")]
+    allow_redis: Vec<Address>,
+    /// How the log looks, instead of how the configuration says
+    #[arg(long, value_enum)]
+    log: Option<Log>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Log {
+    Text,
+    Json,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a variable is given as NAME=VALUE".to_owned()),
+    }
+}
+
+impl Serve {
+    /// Serves until a signal ends it.
+    pub fn run(self) -> Result<()> {
+        let config = self.configuration()?;
+        telemetry::install(&config.log)?;
+        if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+            warn!(%error, "cannot raise the limit of open files");
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(serve(config))
+    }
+
+    fn configuration(self) -> Result<Config> {
+        let mut config = match self.guest {
+            Some(guest) => Config::for_guest(guest),
+            None if !self.config.exists() => bail!(
+                "there is no {}; `fanfare serve GUEST.wasm` serves one guest without a configuration",
+                self.config.display()
+            ),
+            None => Config::load(&self.config)?,
+        };
+        if let Some(address) = self.listen {
+            config.listen.address = address;
+        }
+        if let Some(log) = self.log {
+            config.log.format = match log {
+                Log::Text => LogFormat::Text,
+                Log::Json => LogFormat::Json,
+            };
+        }
+        for app in config.apps.values_mut() {
+            app.variables.extend(self.variables.iter().map(|(name, value)| (name.clone(), Variable::plain(value))));
+            app.capabilities.redis.extend(self.allow_redis.iter().cloned());
+        }
+        Ok(config)
+    }
+}
+
+async fn serve(config: Config) -> Result<()> {
+    // First of all, so that a signal during the start is not lost.
+    let mut terminate = unix::signal(unix::SignalKind::terminate())?;
+    let mut interrupt = unix::signal(unix::SignalKind::interrupt())?;
+
+    let tls = config.listen.tls.as_ref().map(tls::acceptor).transpose()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let listener = Listener::bind(&config.listen, tls).await.with_context(|| {
+        format!(
+            "cannot listen on {}; choose another address with `--listen` or `listen.address`",
+            config.listen.address
+        )
+    })?;
+    let address = listener.address()?;
+    let apps = apps(&config)?;
+    let serve = async {
+        futures_util::future::join_all(apps.iter().map(|app| app.start())).await;
+        for app in &apps {
+            println!("{} is served at {scheme}://{address}{}/", app.shared.name, app.shared.route);
+        }
+        info!(%address, "serving");
+        let routes = apps.iter().map(|app| (app.shared.route.clone(), app.clone()));
+        let node = Node {
+            routes: Arc::new(Routes::new(routes)),
+            body_timeout: config.listen.body_timeout,
+            reconnect: config.node.reconnect_within,
+            development: config.node.development,
+        };
+        listener.serve(node).await;
+    };
+    tokio::select! {
+        () = serve => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+
+    info!("shutting down; a second signal ends it at once");
+    let deadline = Instant::now() + config.node.drain_timeout;
+    let drain = async {
+        // Sockets last: they carry what the apps still have to say.
+        futures_util::future::join_all(apps.iter().map(|app| app.drain(config.node.reconnect_within, deadline))).await;
+    };
+    tokio::select! {
+        _ = async { tokio::join!(drain, listener.drain(deadline)) } => info!("shut down"),
+        _ = terminate.recv() => warn!("ended before all was shut down"),
+        _ = interrupt.recv() => warn!("ended before all was shut down"),
+    }
+    Ok(())
+}
+
+/// The apps, compiled. Nothing of them runs yet.
+fn apps(config: &Config) -> Result<Vec<Arc<App>>> {
+    let redis = Arc::new(RedisPool::new(redis_pool::Settings {
+        ca_file: config.redis.ca_file.clone(),
+        timeout: config.redis.timeout,
+    })?);
+    let brokers = Arc::new(config.brokers.clone());
+    let engine = engine().map_err(|error| anyhow!("cannot make the engine for guests: {error:#}"))?;
+    let load = |(name, app): (&String, &crate::config::App)| {
+        let (shared, ended) = Shared::new(name.clone(), app, redis.clone(), brokers.clone());
+        Ok(App::load(&engine, &app.component, shared, ended, config.node.development)?)
+    };
+    config.apps.iter().map(load).collect()
+}

@@ -1,0 +1,124 @@
+//! What the functions that guests import answer when they fail.
+
+use wasmtime::component::ResourceTableError;
+
+use super::bindings::fanfare::sse::errors::Error;
+use crate::{
+    broker::{BrokerError, publisher::PublisherError},
+    event::EventError,
+    hub::HubError,
+    redis_pool::RedisError,
+};
+
+/// The result of an imported function.
+pub type HostResult<T> = Result<T, HostError>;
+
+/// An error of the contract, which the guest gets, or a trap, which ends its call.
+#[derive(Debug)]
+pub enum HostError {
+    /// For the guest.
+    Guest(Error),
+    /// For nobody but the log: a handle that the guest cannot have, or too many of them.
+    Trap(wasmtime::Error),
+}
+
+impl HostError {
+    /// An argument, or the moment of the call, is wrong.
+    pub fn invalid(text: impl Into<String>) -> Self {
+        Self::Guest(Error::Invalid(text.into()))
+    }
+
+    /// The app was not granted this.
+    pub fn denied(text: impl Into<String>) -> Self {
+        Self::Guest(Error::Denied(text.into()))
+    }
+
+    /// A limit is reached.
+    pub fn limited(text: impl Into<String>) -> Self {
+        Self::Guest(Error::Limited(text.into()))
+    }
+
+    /// The connection is closed.
+    pub fn closed(text: impl Into<String>) -> Self {
+        Self::Guest(Error::Closed(text.into()))
+    }
+
+    /// For [`errors::Host::convert_error`].
+    pub fn into_contract(self) -> wasmtime::Result<Error> {
+        match self {
+            Self::Guest(error) => Ok(error),
+            Self::Trap(trap) => Err(trap),
+        }
+    }
+}
+
+impl From<ResourceTableError> for HostError {
+    fn from(error: ResourceTableError) -> Self {
+        Self::Trap(error.into())
+    }
+}
+
+impl From<EventError> for HostError {
+    fn from(error: EventError) -> Self {
+        let text = error.to_string();
+        Self::Guest(match error {
+            EventError::Invalid(_) => Error::Invalid(text),
+            EventError::TooLarge { .. } => Error::Limited(text),
+        })
+    }
+}
+
+impl From<HubError> for HostError {
+    fn from(error: HubError) -> Self {
+        let text = error.to_string();
+        Self::Guest(match error {
+            HubError::Closed => Error::Closed(text),
+            HubError::NotFound(_) => Error::NotFound(text),
+            HubError::Limited { .. } => Error::Limited(text),
+            HubError::Draining => Error::Unavailable(text),
+        })
+    }
+}
+
+impl From<PublisherError> for HostError {
+    fn from(error: PublisherError) -> Self {
+        let text = error.to_string();
+        match error {
+            PublisherError::NotStarted(_) => Self::Guest(Error::NotStarted(text)),
+            PublisherError::Name(_) => Self::invalid(text),
+            PublisherError::Event(error) => error.into(),
+            PublisherError::Hub(error) => error.into(),
+            PublisherError::Broker(BrokerError::Unavailable(text)) => Self::Guest(Error::Unavailable(text)),
+            PublisherError::Broker(BrokerError::Denied(text)) => Self::denied(text),
+        }
+    }
+}
+
+impl From<RedisError> for HostError {
+    fn from(error: RedisError) -> Self {
+        let text = error.to_string();
+        Self::Guest(match error {
+            RedisError::Invalid(_) => Error::Invalid(text),
+            RedisError::Denied(_) => Error::Denied(text),
+            RedisError::Unavailable(_) => Error::Unavailable(text),
+            RedisError::Limited(_) => Error::Limited(text),
+            RedisError::Other(_) => Error::Other(text),
+        })
+    }
+}
+
+/// An error of the contract as a sentence for the log: its case, then its text.
+pub fn sentence(error: &Error) -> String {
+    let (case, text) = match error {
+        Error::Denied(text) => ("denied", text),
+        Error::Invalid(text) => ("invalid", text),
+        Error::NotFound(text) => ("not-found", text),
+        Error::WrongType(text) => ("wrong-type", text),
+        Error::Closed(text) => ("closed", text),
+        Error::NotStarted(text) => ("not-started", text),
+        Error::Limited(text) => ("limited", text),
+        Error::Unavailable(text) => ("unavailable", text),
+        Error::Other(text) => ("other", text),
+    };
+    format!("{case}: {text}")
+}

@@ -1,0 +1,142 @@
+//! Guest output: lines on stdout and stderr become log lines with the app and the request.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use parking_lot::Mutex;
+use tokio::io::AsyncWrite;
+use tracing::{Span, info, warn};
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+
+/// A longer line is logged in pieces.
+const LINE_BYTES: usize = 8 * 1024;
+/// The last lines of stderr that a development server shows with a trap.
+const TAIL_LINES: usize = 20;
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Where a call's output goes. Clones write to the same place.
+#[derive(Debug, Clone)]
+pub struct Output {
+    stream: Stream,
+    span: Span,
+    /// Values that never stand in a log.
+    secrets: Arc<[String]>,
+    buffer: Arc<Mutex<Buffer>>,
+}
+
+#[derive(Debug, Default)]
+struct Buffer {
+    /// The line that has not ended yet.
+    line: Vec<u8>,
+    /// The last lines, for the page that shows a trap.
+    tail: VecDeque<String>,
+}
+
+impl Output {
+    /// Output that is logged in this span.
+    pub fn new(stream: Stream, span: Span, secrets: Arc<[String]>) -> Self {
+        Self { stream, span, secrets, buffer: Arc::default() }
+    }
+
+    /// The last lines, of stderr only.
+    pub fn tail(&self) -> Vec<String> {
+        self.buffer.lock().tail.iter().cloned().collect()
+    }
+
+    /// Logs what was written without a line ending. To be called when the call is over.
+    pub fn finish(&self) {
+        let line = std::mem::take(&mut self.buffer.lock().line);
+        if !line.is_empty() {
+            self.log(&line);
+        }
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let mut buffer = self.buffer.lock();
+            buffer.line.extend_from_slice(part.strip_suffix(b"\n").unwrap_or(part));
+            if part.ends_with(b"\n") || buffer.line.len() >= LINE_BYTES {
+                let line = std::mem::take(&mut buffer.line);
+                drop(buffer);
+                self.log(&line);
+            }
+        }
+    }
+
+    fn log(&self, line: &[u8]) {
+        let mut line = String::from_utf8_lossy(line).trim_end_matches('\r').to_owned();
+        for secret in self.secrets.iter() {
+            line = line.replace(secret.as_str(), "[secret]");
+        }
+        self.span.in_scope(|| match self.stream {
+            Stream::Stdout => info!(target: "fanfare::guest", stream = "stdout", "{line}"),
+            Stream::Stderr => warn!(target: "fanfare::guest", stream = "stderr", "{line}"),
+        });
+        if self.stream == Stream::Stderr {
+            let mut buffer = self.buffer.lock();
+            if buffer.tail.len() == TAIL_LINES {
+                buffer.tail.pop_front();
+            }
+            buffer.tail.push_back(line);
+        }
+    }
+}
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Output {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+}
+
+impl AsyncWrite for Output {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.write(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joins_pieces_cuts_long_lines_and_hides_secrets() {
+        let output = Output::new(Stream::Stderr, Span::none(), Arc::from(["hunter2".to_owned()]));
+        output.write(b"first ");
+        output.write(b"line\r\nthe password is hunter2\nrest");
+        assert_eq!(output.tail(), ["first line", "the password is [secret]"]);
+        output.finish();
+        assert_eq!(output.tail().last().unwrap(), "rest");
+        output.write(&[b'x'; 3 * LINE_BYTES]);
+        assert!(output.buffer.lock().line.len() < 3 * LINE_BYTES);
+        output.write(&b"y\n".repeat(100));
+        assert_eq!(output.tail().len(), TAIL_LINES);
+    }
+}

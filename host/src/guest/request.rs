@@ -1,0 +1,145 @@
+//! A request on its way through a guest, and its answer.
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, header};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::{error::HostError, origin::Cors};
+use crate::hub::{connection::Connection, delivery::Delivery};
+
+/// A request for an app, its body read.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Its id in the log.
+    pub id: Arc<str>,
+    /// Its method.
+    pub method: Method,
+    /// The path below the app's route, with a slash in front.
+    pub path: String,
+    /// What follows the `?`.
+    pub query: Option<String>,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+    /// Where it comes from.
+    pub client: IpAddr,
+    /// The host and port it was sent to, which is the origin of the app's own pages but for the scheme.
+    pub authority: Option<String>,
+    /// Cancelled to drop the socket without waiting for the client; belongs to HTTP/1.1, where a socket carries
+    /// one stream.
+    pub abort: CancellationToken,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// A complete response.
+    Response(http::Response<Bytes>),
+    /// An event stream.
+    Stream {
+        /// Who may read it.
+        cors: Cors,
+        /// What is written to it.
+        delivery: Delivery,
+    },
+    /// Refused for now. A client that asked for an event stream is told to come back.
+    Busy(String),
+    /// The guest failed before it answered. The text is for the developer, not for the world.
+    Failed(String),
+}
+
+/// What a guest holds of a request; the host holds another, to see what became of it.
+pub type RequestHandle = Arc<Request>;
+
+/// A request, and whether it has been answered.
+#[derive(Debug)]
+pub struct Request {
+    /// What came in.
+    pub incoming: Incoming,
+    /// Taken by whoever answers first.
+    answer: Mutex<Option<oneshot::Sender<Answer>>>,
+    /// The connection that the request became.
+    connection: Mutex<Option<Arc<Connection>>>,
+    /// Set where it was a preflight and has been answered as one.
+    preflight: Mutex<bool>,
+}
+
+impl Request {
+    /// A request, and where its answer arrives.
+    pub fn new(incoming: Incoming) -> (Arc<Self>, oneshot::Receiver<Answer>) {
+        let (answer, answered) = oneshot::channel();
+        let request = Self {
+            incoming,
+            answer: Mutex::new(Some(answer)),
+            connection: Mutex::default(),
+            preflight: Mutex::default(),
+        };
+        (Arc::new(request), answered)
+    }
+
+    /// Whether an answer was given.
+    pub fn is_answered(&self) -> bool {
+        self.answer.lock().is_none()
+    }
+
+    /// `invalid` if an answer was given.
+    pub fn check_unanswered(&self) -> Result<(), HostError> {
+        match self.is_answered() {
+            false => Ok(()),
+            true if self.connection.lock().is_some() => Err(HostError::invalid(
+                "the request was upgraded to an event stream already",
+            )),
+            true => Err(HostError::invalid("the request was answered already")),
+        }
+    }
+
+    /// Answers. False if there was an answer already, or nobody waits for one: then the client is gone.
+    pub fn answer(&self, answer: Answer) -> bool {
+        let sender = self.answer.lock().take();
+        sender.is_some_and(|sender| sender.send(answer).is_ok())
+    }
+
+    /// Notes the connection that the request became.
+    pub fn set_connection(&self, connection: Arc<Connection>) {
+        *self.connection.lock() = Some(connection);
+    }
+
+    /// The connection that the request became.
+    pub fn connection(&self) -> Option<Arc<Connection>> {
+        self.connection.lock().clone()
+    }
+
+    /// Notes that the request was a preflight.
+    pub fn set_preflight(&self) {
+        *self.preflight.lock() = true;
+    }
+
+    /// Whether it was answered as a preflight: then an error of the handler is nothing to report.
+    pub fn was_preflight(&self) -> bool {
+        *self.preflight.lock()
+    }
+}
+
+impl Incoming {
+    /// The last event that the client heard: the header beats the query parameter, as in other hubs.
+    pub fn last_event_id(&self) -> Option<String> {
+        let header = self.headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        header.or_else(|| {
+            let query = self.query.as_deref()?;
+            let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+            pairs.find(|(name, _)| name == "last-event-id").map(|(_, value)| value.into_owned())
+        })
+    }
+
+    /// Whether this is a CORS preflight (Fetch standard, "CORS-preflight request").
+    pub fn is_preflight(&self) -> bool {
+        self.method == Method::OPTIONS
+            && self.headers.contains_key(header::ORIGIN)
+            && self.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+    }
+}

@@ -1,0 +1,186 @@
+//! What all calls of an app share on this node: hub, publishers, registry, grants and variables.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use wasmtime_wasi_config::WasiConfigVariables;
+
+use super::{bindings::fanfare::sse::errors::Error, error::HostError, registry::Registry};
+use crate::{
+    broker::{self, Broker, memory::Memory, publisher::Publisher},
+    config,
+    hub::{self, Hub},
+    redis_pool::{RedisClient, RedisPool, RedisUrl},
+};
+
+/// Publishers that an app may have. Each over Redis has a subscription of its own.
+const MAX_PUBLISHERS: usize = 100;
+/// The longest sync channel, in bytes.
+const SYNC_CHANNEL_BYTES: usize = 255;
+/// A variable that is secret is hidden in the log from this length on: of a shorter one the log would tell more by
+/// hiding it everywhere.
+const HIDDEN_BYTES: usize = 4;
+
+/// What all calls of an app share.
+pub struct Shared {
+    /// The name of the app.
+    pub name: String,
+    /// Where it is mounted, without a slash at the end.
+    pub route: String,
+    /// The app's connections and channels.
+    pub hub: Hub,
+    /// The app's named values.
+    pub registry: Registry,
+    /// The app's variables, as `wasi:config/store` shows them.
+    pub variables: WasiConfigVariables,
+    /// The values of secret variables, which never stand in a log.
+    pub secrets: Arc<[String]>,
+    /// What the app may use.
+    pub limits: config::Limits,
+    /// How its streams behave where the guest does not say.
+    pub streams: config::Streams,
+    /// The node's connections to Redis.
+    pub redis: Arc<RedisPool>,
+    capabilities: config::Capabilities,
+    /// The node's brokers by label; which of them the app may use, `capabilities` says.
+    brokers: Arc<BTreeMap<String, config::Broker>>,
+    publishers: Mutex<HashMap<PublisherKey, Publisher>>,
+}
+
+/// What makes two publishers the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum PublisherKey {
+    InMemory,
+    Redis { server: String, sync_channel: String },
+    Labelled(String),
+}
+
+impl Shared {
+    /// What the calls of this app share, and where its hub tells of connections that ended.
+    pub fn new(
+        name: String,
+        app: &config::App,
+        redis: Arc<RedisPool>,
+        brokers: Arc<BTreeMap<String, config::Broker>>,
+    ) -> (Self, tokio::sync::mpsc::UnboundedReceiver<hub::Ended>) {
+        let (hub, ended) = Hub::new(hub::Settings {
+            history_events: app.history.events,
+            history_bytes: app.history.bytes as usize,
+            history_age: app.history.age,
+            queue_bytes: app.limits.queue_bytes as usize,
+            connections: app.limits.connections,
+            channels_per_connection: app.limits.channels_per_connection,
+            event_data: app.limits.event_data as usize,
+        });
+        let variables = app.variables.iter().map(|(name, variable)| (name.clone(), variable.value().to_owned()));
+        let secrets = app.variables.values().filter(|variable| variable.is_secret());
+        let secrets = secrets.map(|variable| variable.value()).filter(|value| value.len() >= HIDDEN_BYTES);
+        let shared = Self {
+            route: app.route.trim_end_matches('/').to_owned(),
+            hub,
+            registry: Registry::new(app.limits.registry_entries, app.limits.registry_bytes as usize),
+            variables: variables.collect(),
+            secrets: secrets.map(str::to_owned).collect(),
+            limits: app.limits.clone(),
+            streams: app.streams.clone(),
+            redis,
+            capabilities: app.capabilities.clone(),
+            brokers,
+            publishers: Mutex::default(),
+            name,
+        };
+        (shared, ended)
+    }
+
+    /// The app's publisher on this node alone.
+    pub fn in_memory_publisher(&self) -> Publisher {
+        self.publisher(PublisherKey::InMemory, "in-memory", |space| Box::new(Memory::new(space)))
+    }
+
+    /// The app's publisher over this server and sync channel.
+    pub fn redis_publisher(&self, client: &RedisClient, sync_channel: &str) -> Result<Publisher, HostError> {
+        if sync_channel.is_empty()
+            || sync_channel.len() > SYNC_CHANNEL_BYTES
+            || sync_channel.chars().any(char::is_control)
+        {
+            return Err(HostError::invalid(format!(
+                "a sync channel has 1 to {SYNC_CHANNEL_BYTES} bytes without control characters"
+            )));
+        }
+        let key = PublisherKey::Redis { server: client.url().key(), sync_channel: sync_channel.into() };
+        self.check_room(&key)?;
+        let name = format!("redis {} {sync_channel}", client.url().address());
+        Ok(self.publisher(key, &name, |space| self.redis_broker(client.url().clone(), sync_channel, space)))
+    }
+
+    /// The app's publisher over the broker that the operator configured under a label.
+    pub fn labelled_publisher(&self, label: &str) -> Result<Publisher, HostError> {
+        let granted = self.capabilities.brokers.iter().any(|granted| granted == label);
+        let (true, Some(broker)) = (granted, self.brokers.get(label)) else {
+            return Err(HostError::denied(format!(
+                "app {:?} was not granted the broker {label:?}; the operator grants it with \
+                 `capabilities.brokers = [{label:?}]` in the app's configuration",
+                self.name
+            )));
+        };
+        let url = match broker {
+            config::Broker::Memory => None,
+            config::Broker::Redis { url, .. } => Some(RedisUrl::parse(url.expose())?),
+        };
+        let key = PublisherKey::Labelled(label.into());
+        Ok(self.publisher(key, &format!("broker {label}"), |space| match (broker, url) {
+            (config::Broker::Redis { sync_channel, .. }, Some(url)) => self.redis_broker(url, sync_channel, space),
+            _ => Box::new(Memory::new(space)),
+        }))
+    }
+
+    /// `denied` unless the app may connect to the address.
+    pub fn check_redis_grant(&self, url: &RedisUrl) -> Result<(), Error> {
+        let address = url.address();
+        if self.capabilities.redis.iter().any(|granted| granted.to_string() == address) {
+            return Ok(());
+        }
+        Err(Error::Denied(format!(
+            "app {:?} was not granted Redis at {address}; the operator grants it with \
+             `capabilities.redis = [\"{address}\"]` in the app's configuration, or with `--allow-redis {address}` on \
+             the command line",
+            self.name
+        )))
+    }
+
+    fn redis_broker(&self, url: RedisUrl, sync_channel: &str, space: hub::Space) -> Box<dyn Broker> {
+        let channel = format!("fanfare:{}:{sync_channel}", self.name);
+        Box::new(broker::redis::Redis::new(self.redis.clone(), url, channel, space))
+    }
+
+    /// `limited` if this would be one publisher too many. Two calls at once may both pass: one more is no harm.
+    fn check_room(&self, key: &PublisherKey) -> Result<(), HostError> {
+        let publishers = self.publishers.lock();
+        if publishers.contains_key(key) || publishers.len() < MAX_PUBLISHERS {
+            return Ok(());
+        }
+        Err(HostError::limited(format!(
+            "app {:?} has {MAX_PUBLISHERS} publishers, which is the most an app may have",
+            self.name
+        )))
+    }
+
+    fn publisher(
+        &self,
+        key: PublisherKey,
+        name: &str,
+        broker: impl FnOnce(hub::Space) -> Box<dyn Broker>,
+    ) -> Publisher {
+        let mut publishers = self.publishers.lock();
+        if let Some(publisher) = publishers.get(&key) {
+            return publisher.clone();
+        }
+        let space = self.hub.space(&format!("{key:?}"));
+        let publisher = Publisher::new(name.to_owned(), space.clone(), broker(space));
+        publishers.insert(key, publisher.clone());
+        publisher
+    }
+}

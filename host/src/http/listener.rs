@@ -1,0 +1,178 @@
+//! The public listener: accepts sockets, speaks HTTP/1.1 and HTTP/2 on them, and drains.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use hyper::{Request, body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+use super::service::{Node, Peer};
+use crate::config::Listen;
+
+/// Accepting goes on after so long when the process has run out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A peer on HTTP/2 is asked so often whether it is still there; its streams may be quiet for hours.
+const PROBE_EVERY: Duration = Duration::from_secs(20);
+/// Streams that one HTTP/2 connection may carry at a time.
+const H2_STREAMS: u32 = 1000;
+
+/// A bound socket.
+pub struct Listener {
+    socket: TcpListener,
+    tls: Option<TlsAcceptor>,
+    protocol: Builder<TokioExecutor>,
+    /// Room for sockets.
+    room: Arc<Semaphore>,
+    /// How long a TLS handshake may take; the heads of requests have the same time.
+    handshake_timeout: Duration,
+    /// The sockets that are served.
+    tasks: TaskTracker,
+    /// No new sockets, and no new requests on the old ones.
+    drain: CancellationToken,
+    /// Drops all sockets.
+    stop: CancellationToken,
+}
+
+impl Listener {
+    /// Binds the configured address.
+    pub async fn bind(listen: &Listen, tls: Option<TlsAcceptor>) -> io::Result<Self> {
+        let mut protocol = Builder::new(TokioExecutor::new());
+        let head_bytes = usize::try_from(listen.head_bytes).unwrap_or(usize::MAX);
+        protocol
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(listen.head_timeout)
+            .max_buf_size(head_bytes);
+        protocol
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PROBE_EVERY)
+            .max_concurrent_streams(H2_STREAMS)
+            .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX));
+        Ok(Self {
+            socket: TcpListener::bind(listen.address).await?,
+            tls,
+            protocol,
+            room: Arc::new(Semaphore::new(listen.max_connections.min(Semaphore::MAX_PERMITS))),
+            handshake_timeout: listen.head_timeout,
+            tasks: TaskTracker::new(),
+            drain: CancellationToken::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// The address that was bound.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Accepts sockets until the listener drains.
+    pub async fn serve(&self, node: Node) {
+        loop {
+            // Past the limit sockets wait in the backlog of the kernel, not in the memory of the node.
+            let accepted = tokio::select! {
+                () = self.drain.cancelled() => return,
+                accepted = self.accept() => accepted,
+            };
+            let (room, stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(%error, "cannot accept a socket; is the limit of open files too low?");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let connection = self.connection(stream, address.ip(), node.clone());
+            self.tasks.spawn(async move {
+                connection.await;
+                drop(room);
+            });
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(tokio::sync::OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+        let room = self.room.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, address) = self.socket.accept().await?;
+        Ok((room, stream, address))
+    }
+
+    /// One socket, from the handshake to its end.
+    fn connection(&self, stream: TcpStream, address: IpAddr, node: Node) -> impl Future<Output = ()> + use<> {
+        let (protocol, tls, handshake) = (self.protocol.clone(), self.tls.clone(), self.handshake_timeout);
+        let (drain, stop) = (self.drain.clone(), self.stop.clone());
+        async move {
+            // An event is small and must not wait for the next one.
+            let _ = stream.set_nodelay(true);
+            let abort = stop.child_token();
+            let peer = Peer { address, abort: abort.clone() };
+            let serve = async {
+                let Some(tls) = tls else {
+                    return speak(&protocol, stream, peer, node, drain).await;
+                };
+                match timeout(handshake, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => speak(&protocol, stream, peer, node, drain).await,
+                    Ok(Err(error)) => debug!(%address, %error, "TLS handshake failed"),
+                    Err(_) => debug!(%address, "TLS handshake took too long"),
+                }
+            };
+            tokio::select! {
+                () = serve => {}
+                () = abort.cancelled() => {}
+            }
+        }
+    }
+
+    /// Takes no new sockets and requests, waits until `deadline` for those there are, and drops what is left.
+    pub async fn drain(&self, deadline: tokio::time::Instant) {
+        self.drain.cancel();
+        self.tasks.close();
+        if tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_err() {
+            debug!(sockets = self.tasks.len(), "sockets are still open; they are dropped");
+        }
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+async fn speak(
+    protocol: &Builder<TokioExecutor>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    node: Node,
+    drain: CancellationToken,
+) {
+    let address = peer.address;
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (node, peer) = (node.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(node.serve(request, peer).await) }
+    });
+    let connection = protocol.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = drain.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        debug!(%address, error, "connection failed");
+    }
+}

@@ -1,0 +1,126 @@
+//! An answer as HTTP.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+
+use crate::{
+    event,
+    guest::{origin::Cors, request::Answer},
+    hub::delivery::Delivery,
+};
+
+/// The body of a response.
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+/// Tells nginx, and proxies that follow it, to pass every event on at once.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// An answer to the request with these headers. A client that has to come back is told to do so within
+/// `reconnect`, each at a time of its own.
+pub fn response(answer: Answer, request: &HeaderMap, reconnect: Duration) -> Response<Body> {
+    match answer {
+        Answer::Response(response) => response.map(full),
+        Answer::Stream { cors, delivery } => event_stream(Events(delivery).boxed_unsync(), &cors),
+        Answer::Busy(reason) => busy(&reason, request, reconnect),
+        Answer::Failed(text) => plain(StatusCode::INTERNAL_SERVER_ERROR, &text),
+    }
+}
+
+fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).boxed_unsync()
+}
+
+/// A few words with a status.
+pub fn plain(status: StatusCode, text: &str) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::from(format!("{text}\n"))));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn event_stream(body: Body, cors: &Cors) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, EVENT_STREAM);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    cors.write(headers);
+    response
+}
+
+/// Anything but 200 would stop an `EventSource` for ever (HTML, section 9.2.3), so one that is to come back gets
+/// an event stream that says when, and ends.
+fn busy(reason: &str, request: &HeaderMap, reconnect: Duration) -> Response<Body> {
+    let most = u32::try_from(reconnect.as_millis()).unwrap_or(u32::MAX).max(1);
+    let wait = rand::random_range(0..most);
+    if wants_events(request) {
+        // There is nothing to read in it, so it may be read by every page; one that may not read it would take
+        // that for an error and never come back.
+        let body = full(event::retry_block(wait));
+        return event_stream(body, &Cors::for_anyone(request));
+    }
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, &format!("Come back later: {reason}."));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait / 1000 + 1));
+    response
+}
+
+fn wants_events(request: &HeaderMap) -> bool {
+    let accepted = request.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|range| {
+        let media = range.split(';').next().unwrap_or_default();
+        media.trim().eq_ignore_ascii_case("text/event-stream")
+    })
+}
+
+/// The body of an event stream.
+struct Events(Delivery);
+
+impl http_body::Body for Events {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = Pin::new(&mut self.0).poll_next(context);
+        next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_stream_is_asked_for_by_its_media_type() {
+        let wants = |accept: &'static str| {
+            wants_events(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]))
+        };
+        assert!(wants("text/event-stream"));
+        assert!(wants("text/html;q=0.9, Text/Event-Stream;q=0.8"));
+        assert!(!wants("*/*"));
+        assert!(!wants_events(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn who_asks_for_events_is_never_told_anything_but_200() {
+        let accept = HeaderMap::from_iter([(header::ACCEPT, EVENT_STREAM)]);
+        let busy = busy("full", &accept, Duration::from_secs(5));
+        assert_eq!(busy.status(), 200);
+        assert_eq!(busy.headers()[header::CONTENT_TYPE], "text/event-stream");
+    }
+}

@@ -1,0 +1,201 @@
+//! A connection: one client's stream, from the side that sends.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::ID_BYTES;
+
+/// What a waiting frame counts beside its bytes: its place in the queue.
+const FRAME_COST: usize = 64;
+/// Frames that wait leave together, up to about so many bytes.
+const JOINED_BYTES: usize = 64 * 1024;
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client went away, or the network did.
+    ClientGone,
+    /// A guest closed it, or removed it from its last channel.
+    Closed,
+    /// No event for as long as its inactivity timeout.
+    Inactive,
+    /// More waited for it than may.
+    Slow,
+    /// The node is shutting down.
+    Shutdown,
+}
+
+/// When a quiet stream is pinged and when it is closed; `None` is never.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timing {
+    /// After so long without a byte the client gets a comment.
+    pub ping: Option<Duration>,
+    /// After so long without an event the connection is closed.
+    pub inactivity: Option<Duration>,
+}
+
+/// How a connection is opened.
+#[derive(Debug, Default)]
+pub struct OpenOptions {
+    /// The last event that the client heard, as it says.
+    pub last_event_id: Option<String>,
+    /// When it is pinged and closed.
+    pub timing: Timing,
+    /// Cancelled when the socket is to be dropped without waiting for the client to read.
+    pub abort: CancellationToken,
+}
+
+/// One client's stream.
+#[derive(Debug)]
+pub struct Connection {
+    id: Arc<str>,
+    last_event_id: Option<String>,
+    /// Told when the client does not read: a polite end would wait for it for ever.
+    abort: CancellationToken,
+    queue: Mutex<Queue>,
+}
+
+/// What waits for the client.
+#[derive(Debug)]
+struct Queue {
+    frames: VecDeque<Bytes>,
+    /// Bytes that wait, with [`FRAME_COST`] for each frame.
+    bytes: usize,
+    /// Bytes that may wait.
+    limit: usize,
+    /// What a replay put in the queue on top of the limit, until the queue has been empty once: a client that
+    /// catches up is not slow.
+    replay: usize,
+    /// Set once, at the end: what waits is still delivered, then the stream ends.
+    end: Option<CloseReason>,
+    /// The delivery, where it waits for something to do.
+    waker: Option<Waker>,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    pub(super) fn new(options: OpenOptions, limit: usize) -> Self {
+        Self {
+            id: format!("{:032x}", rand::random::<u128>()).into(),
+            last_event_id: options.last_event_id.filter(|id| !id.is_empty() && id.len() <= ID_BYTES),
+            abort: options.abort,
+            queue: Mutex::new(Queue {
+                frames: VecDeque::new(),
+                bytes: 0,
+                limit,
+                replay: 0,
+                end: None,
+                waker: None,
+            }),
+        }
+    }
+
+    /// Random, so that it is unique across nodes and restarts.
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// The last event that the client heard before it came back.
+    pub fn last_event_id(&self) -> Option<&str> {
+        self.last_event_id.as_deref()
+    }
+
+    /// Whether it has not ended.
+    pub fn is_open(&self) -> bool {
+        self.queue.lock().end.is_none()
+    }
+
+    /// Why it ended, if it has.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.queue.lock().end
+    }
+
+    /// Queues a frame; false if that would be more than may wait. A frame larger than all that may wait is
+    /// taken when nothing else waits.
+    pub(super) fn push(&self, frame: Bytes) -> bool {
+        let mut queue = self.queue.lock();
+        let bytes = queue.bytes + frame.len() + FRAME_COST;
+        if bytes > queue.limit + queue.replay && !queue.frames.is_empty() {
+            return false;
+        }
+        queue.bytes = bytes;
+        queue.frames.push_back(frame);
+        queue.wake();
+        true
+    }
+
+    /// Queues what a client missed, without a limit of its own: the history it comes from has one.
+    pub(super) fn push_replay(&self, frames: impl Iterator<Item = Bytes>) {
+        let mut queue = self.queue.lock();
+        for frame in frames {
+            let cost = frame.len() + FRAME_COST;
+            queue.bytes += cost;
+            queue.replay += cost;
+            queue.frames.push_back(frame);
+        }
+        queue.wake();
+    }
+
+    /// Marks the end. The hub calls it once, after it has taken the connection out of everything.
+    pub(super) fn end(&self, reason: CloseReason) {
+        let mut queue = self.queue.lock();
+        queue.end = Some(reason);
+        if matches!(reason, CloseReason::Slow | CloseReason::ClientGone) {
+            queue.frames = VecDeque::new();
+            queue.bytes = 0;
+            self.abort.cancel();
+        }
+        queue.wake();
+    }
+
+    /// What is to be written next: all that waits, up to [`JOINED_BYTES`] in one piece; `None` after the end.
+    pub(super) fn poll_frames(&self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let mut queue = self.queue.lock();
+        let Some(first) = queue.frames.pop_front() else {
+            if queue.end.is_some() {
+                return Poll::Ready(None);
+            }
+            match &mut queue.waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                None => queue.waker = Some(context.waker().clone()),
+            }
+            return Poll::Pending;
+        };
+        queue.bytes -= first.len() + FRAME_COST;
+        let fits = |queue: &Queue, length| {
+            queue.frames.front().is_some_and(|next| length + next.len() <= JOINED_BYTES)
+        };
+        let out = if fits(&queue, first.len()) {
+            let mut joined = BytesMut::from(&first[..]);
+            while fits(&queue, joined.len()) {
+                let Some(next) = queue.frames.pop_front() else { break };
+                queue.bytes -= next.len() + FRAME_COST;
+                joined.extend_from_slice(&next);
+            }
+            joined.freeze()
+        } else {
+            first
+        };
+        if queue.frames.is_empty() {
+            queue.replay = 0;
+        }
+        Poll::Ready(Some(out))
+    }
+}
+
+impl Queue {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! History: the newest events of a channel, bounded in number, bytes and age.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{Settings, resume::Ids};
+use crate::event::Event;
+
+/// An event that is kept.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    /// Its place in the order of all events of the hub.
+    sequence: u64,
+    /// Its id, where it came with one; the hub's own ids are told from the sequence number.
+    own_id: Option<Arc<str>>,
+    /// Whether its data is JSON.
+    json: bool,
+    /// Its form on the wire.
+    pub(super) frame: Bytes,
+    /// When it was published.
+    at: Instant,
+}
+
+/// What one channel keeps.
+#[derive(Debug)]
+pub(super) struct History {
+    /// Oldest first, and so in the order of their sequence numbers.
+    events: VecDeque<Kept>,
+    /// Bytes of all frames.
+    bytes: usize,
+    /// Where the events with an id of their own are.
+    own_ids: HashMap<Arc<str>, u64>,
+    /// Events up to this sequence number may have been on this channel and are forgotten; later ones are here.
+    evicted_through: u64,
+}
+
+impl Kept {
+    pub(super) fn new(sequence: u64, own_id: Option<&str>, json: bool, frame: Bytes, at: Instant) -> Self {
+        Self { sequence, own_id: own_id.map(Arc::from), json, frame, at }
+    }
+
+    /// The event, read back from its wire form.
+    pub(super) fn event(&self, limit: usize) -> Option<Event> {
+        Event::decode(&self.frame, self.json, limit).ok()
+    }
+}
+
+impl History {
+    pub(super) fn new(evicted_through: u64) -> Self {
+        Self { events: VecDeque::new(), bytes: 0, own_ids: HashMap::new(), evicted_through }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    pub(super) fn evicted_through(&self) -> u64 {
+        self.evicted_through
+    }
+
+    /// Keeps an event, and forgets the oldest ones that this is one too many for. True if it is the first one:
+    /// somebody has to look for its age from now on.
+    pub(super) fn push(&mut self, kept: Kept, settings: &Settings, ids: &mut Ids) -> bool {
+        let first = self.is_empty();
+        self.bytes += kept.frame.len();
+        if let Some(id) = &kept.own_id {
+            self.own_ids.insert(id.clone(), kept.sequence);
+            ids.add(id, kept.sequence);
+        }
+        self.events.push_back(kept);
+        while self.events.len() > settings.history_events || self.bytes > settings.history_bytes {
+            self.evict(ids);
+        }
+        first && !self.is_empty()
+    }
+
+    /// Forgets what was published `age` or longer before `now`, and tells when to look again.
+    pub(super) fn expire(&mut self, now: Instant, age: Duration, ids: &mut Ids) -> Option<Instant> {
+        while let Some(oldest) = self.events.front() {
+            let due = oldest.at + age;
+            if due > now {
+                return Some(due);
+            }
+            self.evict(ids);
+        }
+        None
+    }
+
+    /// The sequence number of the event with this id.
+    pub(super) fn position(&self, id: &str, ids: &Ids) -> Option<u64> {
+        if let Some(sequence) = self.own_ids.get(id) {
+            return Some(*sequence);
+        }
+        let sequence = ids.parse(id)?;
+        let index = self.events.binary_search_by_key(&sequence, |kept| kept.sequence).ok()?;
+        self.events[index].own_id.is_none().then_some(sequence)
+    }
+
+    /// Whether an event with this id is kept.
+    pub(super) fn holds(&self, id: &str, ids: &Ids) -> bool {
+        self.position(id, ids).is_some()
+    }
+
+    /// The events after this sequence number, oldest first. Finding the first takes a binary search, however
+    /// long the history is.
+    pub(super) fn after(&self, sequence: u64) -> impl Iterator<Item = &Kept> {
+        let start = self.events.partition_point(|kept| kept.sequence <= sequence);
+        self.events.range(start..)
+    }
+
+    /// The newest events, oldest first.
+    pub(super) fn newest(&self, limit: usize) -> Vec<Kept> {
+        self.events.range(self.events.len().saturating_sub(limit)..).cloned().collect()
+    }
+
+    fn evict(&mut self, ids: &mut Ids) {
+        let Some(oldest) = self.events.pop_front() else { return };
+        self.bytes -= oldest.frame.len();
+        self.evicted_through = oldest.sequence;
+        if let Some(id) = oldest.own_id {
+            self.own_ids.remove(&id);
+            ids.remove(&id);
+        }
+    }
+}

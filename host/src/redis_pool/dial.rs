@@ -1,0 +1,245 @@
+//! Opening a connection: name, socket, TLS, user and password, database.
+
+use std::{io, path::Path, path::PathBuf, sync::Arc, time::Duration};
+
+use rustls::{
+    CertificateError, ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    sync::OnceCell,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+use super::{
+    RedisError, RedisUrl, commands,
+    replies::{Replies, Reply},
+};
+
+/// What the server calls these connections in `CLIENT LIST`.
+const CLIENT_NAME: &[u8] = b"fanfare";
+
+/// A socket, with TLS or without.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+/// A connection that is ready for commands.
+pub(super) type Connection = Replies<Box<dyn Socket>>;
+
+/// Opens connections.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    timeout: Duration,
+    /// Authorities that are trusted besides those of the system.
+    authorities: Vec<CertificateDer<'static>>,
+    /// Made when the first connection needs it: the certificates of the system are many.
+    tls: OnceCell<Arc<ClientConfig>>,
+}
+
+impl Dialer {
+    pub(super) fn new(ca_file: Option<PathBuf>, timeout: Duration) -> Result<Self, RedisError> {
+        let authorities = ca_file.as_deref().map(certificates).transpose()?;
+        Ok(Self {
+            timeout,
+            authorities: authorities.unwrap_or_default(),
+            tls: OnceCell::new(),
+        })
+    }
+
+    /// How long opening, and each command, may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Opens a connection to the server, logs in and sees that it answers.
+    pub(super) async fn open(&self, url: &RedisUrl) -> Result<Connection, RedisError> {
+        let opened = timeout(self.timeout, async {
+            let mut connection = Replies::new(self.socket(url).await?);
+            log_in(&mut connection, url).await?;
+            Ok(connection)
+        });
+        opened.await.unwrap_or_else(|_| {
+            let hint = match url.is_tls() {
+                true => "that this is its port for TLS, and that no firewall is in between",
+                false => "and that no firewall is in between",
+            };
+            Err(RedisError::Unavailable(format!(
+                "Redis at {} did not take a connection within {:?}; check the address, {hint}",
+                url.address(),
+                self.timeout
+            )))
+        })
+    }
+
+    async fn socket(&self, url: &RedisUrl) -> Result<Box<dyn Socket>, RedisError> {
+        let stream = TcpStream::connect((url.host(), url.port())).await;
+        let stream = stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
+        let stream = stream.map_err(|error| {
+            RedisError::Unavailable(format!(
+                "Redis at {} cannot be reached: {error}; check the address, and that the server is running",
+                url.address()
+            ))
+        })?;
+        if !url.is_tls() {
+            return Ok(Box::new(stream));
+        }
+        let name = ServerName::try_from(url.host().to_owned()).map_err(|error| {
+            RedisError::Invalid(format!("a certificate cannot be for {}: {error}", url.address()))
+        })?;
+        let config = self.tls.get_or_try_init(|| self.tls_config()).await?;
+        match TlsConnector::from(config.clone()).connect(name, stream).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => Err(tls_failed(url, &error)),
+        }
+    }
+
+    async fn tls_config(&self) -> Result<Arc<ClientConfig>, RedisError> {
+        let broken = |error: &dyn std::fmt::Display| RedisError::Unavailable(format!("TLS cannot be set up: {error}"));
+        // It reads files.
+        let system = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs);
+        let system = system.await.map_err(|error| broken(&error))?;
+        let mut roots = RootCertStore::empty();
+        // Systems hold certificates that rustls cannot read; whoever needs one of these is told by the handshake.
+        roots.add_parsable_certificates(system.certs);
+        for authority in &self.authorities {
+            roots.add(authority.clone()).map_err(|error| broken(&error))?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| broken(&error))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Arc::new(config))
+    }
+}
+
+/// The certificates in a file.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RedisError> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        RedisError::Invalid(format!(
+            "`redis.ca-file` {} cannot be read: {error}; it must be a file of certificates in PEM",
+            path.display()
+        ))
+    };
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
+    let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(|error| unreadable(&error))?;
+    if certificates.is_empty() {
+        return Err(unreadable(&"it holds no certificate"));
+    }
+    let mut roots = RootCertStore::empty();
+    for certificate in &certificates {
+        roots.add(certificate.clone()).map_err(|error| unreadable(&error))?;
+    }
+    Ok(certificates)
+}
+
+fn tls_failed(url: &RedisUrl, error: &io::Error) -> RedisError {
+    let address = url.address();
+    let cause = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    RedisError::Unavailable(match cause {
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => format!(
+            "the certificate of Redis at {address} is not trusted: nobody known has issued it; set `redis.ca-file` \
+             to a file with the certificate of its authority"
+        ),
+        Some(rustls::Error::InvalidCertificate(cause)) => {
+            format!("the certificate of Redis at {address} is not trusted: {cause}")
+        }
+        Some(rustls::Error::InvalidMessage(_)) => format!(
+            "Redis at {address} does not speak TLS on this port; use the port for TLS, or redis:// to do without it"
+        ),
+        _ => format!(
+            "Redis at {address} cannot be reached with TLS: {error}; check that this is its port for TLS"
+        ),
+    })
+}
+
+/// Logs in, chooses the database and sees that the server answers.
+async fn log_in(connection: &mut Connection, url: &RedisUrl) -> Result<(), RedisError> {
+    let login = url.login();
+    let mut hello: Vec<&[u8]> = vec![b"3"];
+    if let Some((user, password)) = login {
+        hello.extend([b"AUTH".as_slice(), user.as_bytes(), password.as_bytes()]);
+    }
+    hello.extend([b"SETNAME", CLIENT_NAME]);
+    if let Some(error) = ask(connection, url, "HELLO", &hello).await? {
+        // Servers before Redis 6, and some proxies, know the older protocol alone.
+        if !(error.starts_with("ERR unknown command") || error.starts_with("NOPROTO")) {
+            return Err(RedisError::from_setup(&url.address(), &error));
+        }
+        let auth: Option<Vec<&[u8]>> = login.map(|(user, password)| match user {
+            "default" => vec![password.as_bytes()],
+            user => vec![user.as_bytes(), password.as_bytes()],
+        });
+        if let Some(auth) = auth
+            && let Some(error) = ask(connection, url, "AUTH", &auth).await?
+        {
+            return Err(RedisError::from_setup(&url.address(), &error));
+        }
+    }
+    if url.database() != 0
+        && let Some(error) = ask(connection, url, "SELECT", &[url.database().to_string()]).await?
+    {
+        return Err(match RedisError::from_reply(&url.address(), &error) {
+            RedisError::Other(text) => RedisError::Invalid(format!(
+                "Redis at {} does not open database {}. It says: {text}",
+                url.address(),
+                url.database()
+            )),
+            error => error,
+        });
+    }
+    match ask(connection, url, "PING", &[] as &[&[u8]]).await? {
+        // Logged in, and not allowed this one command: there are others.
+        Some(error) if !error.starts_with("NOPERM") => Err(RedisError::from_setup(&url.address(), &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Sends a command and waits for its answer. Returns the text of an error reply.
+pub(super) async fn ask(
+    connection: &mut Connection,
+    url: &RedisUrl,
+    command: &str,
+    arguments: &[impl AsRef<[u8]>],
+) -> Result<Option<String>, RedisError> {
+    let command = commands::encode(command, arguments)?;
+    let answer = async {
+        connection.socket().write_all(&command).await?;
+        connection.socket().flush().await?;
+        connection.next().await
+    };
+    match answer.await {
+        Ok(Reply::Whole(reply)) => Ok(reply
+            .strip_prefix(b"-")
+            .map(|text| String::from_utf8_lossy(text).trim_end().to_owned())),
+        Ok(Reply::TooLarge) => Ok(None),
+        Err(error) => Err(RedisError::Unavailable(format!(
+            "Redis at {} broke off while the connection was made: {error}{}",
+            url.address(),
+            if url.is_tls() { "" } else { "; where the server wants TLS, write rediss:// in the URL" }
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_certificates_is_refused_by_name() {
+        for content in [None, Some("no certificate\n"), Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")] {
+            let path = std::env::temp_dir().join(format!("fanfare-ca-{:x}", rand::random::<u64>()));
+            if let Some(content) = content {
+                std::fs::write(&path, content).unwrap();
+            }
+            let error = Dialer::new(Some(path.clone()), Duration::from_secs(1)).unwrap_err();
+            let _ = std::fs::remove_file(&path);
+            assert!(matches!(&error, RedisError::Invalid(text) if text.contains("`redis.ca-file`")), "{error}");
+        }
+    }
+}
