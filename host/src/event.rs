@@ -170,7 +170,9 @@ impl Event {
             .ok_or_else(|| bad("it does not end with an empty line"))?;
         let (mut id, mut event_type, mut retry, mut data) = (None, None, None, None::<String>);
         for line in text.split('\n') {
-            let (field, value) = line.split_once(": ").ok_or_else(|| bad("a line has no field"))?;
+            let (field, value) = line
+                .split_once(": ")
+                .ok_or_else(|| bad("a line has no field"))?;
             match field {
                 "id" => id = Some(value.to_owned()),
                 "event" => event_type = Some(value.to_owned()),
@@ -189,7 +191,14 @@ impl Event {
         if data.contains('\r') {
             return Err(bad("a line holds a CR"));
         }
-        let mut event = Self::new(if json { Data::Json(data) } else { Data::Text(data) }, limit)?;
+        let mut event = Self::new(
+            if json {
+                Data::Json(data)
+            } else {
+                Data::Text(data)
+            },
+            limit,
+        )?;
         if let Some(id) = id {
             event = event.with_id(id, IdForm::Any)?;
         }
@@ -272,7 +281,11 @@ fn lines(mut text: &str) -> impl Iterator<Item = &str> {
         match text.find(['\r', '\n']) {
             Some(end) => {
                 let line = &text[..end];
-                let ending = if text[end..].starts_with("\r\n") { 2 } else { 1 };
+                let ending = if text[end..].starts_with("\r\n") {
+                    2
+                } else {
+                    1
+                };
                 text = &text[end + ending..];
                 Some(line)
             }
@@ -308,7 +321,10 @@ mod tests {
             .with_type("greeting".into())
             .unwrap()
             .with_retry(Some(1500));
-        assert_eq!(wire(&event), "id: 7\nevent: greeting\nretry: 1500\ndata: hello\n\n");
+        assert_eq!(
+            wire(&event),
+            "id: 7\nevent: greeting\nretry: 1500\ndata: hello\n\n"
+        );
     }
 
     #[test]
@@ -317,7 +333,10 @@ mod tests {
             wire(&text("a\rb\nc\r\nd\n")),
             "data: a\ndata: b\ndata: c\ndata: d\ndata: \n\n"
         );
-        assert_eq!(wire(&text("\r\r\n\n")), "data: \ndata: \ndata: \ndata: \n\n");
+        assert_eq!(
+            wire(&text("\r\r\n\n")),
+            "data: \ndata: \ndata: \ndata: \n\n"
+        );
     }
 
     #[test]
@@ -370,10 +389,19 @@ mod tests {
     #[test]
     fn decode_refuses_what_encode_never_writes() {
         for wire in [
-            "", "\n\n", "data: x\n", "data:x\n\n", "evil: x\ndata: y\n\n", "id: 1\n\n",
-            "data: a\rid: 2\n\n", "retry: soon\ndata: x\n\n",
+            "",
+            "\n\n",
+            "data: x\n",
+            "data:x\n\n",
+            "evil: x\ndata: y\n\n",
+            "id: 1\n\n",
+            "data: a\rid: 2\n\n",
+            "retry: soon\ndata: x\n\n",
         ] {
-            assert!(Event::decode(wire.as_bytes(), false, LIMIT).is_err(), "{wire:?}");
+            assert!(
+                Event::decode(wire.as_bytes(), false, LIMIT).is_err(),
+                "{wire:?}"
+            );
         }
         assert!(Event::decode(b"data: \xff\n\n", false, LIMIT).is_err());
         assert!(Event::decode(b"data: {\n\n", true, LIMIT).is_err());

@@ -8,9 +8,9 @@
 //! - [`broker`]: what carries events between nodes.
 //! - [`hub`]: channels, connections, history and delivery on this node.
 //! - [`event`]: an event, its checks and its form on the wire.
-//! - [`config`]: `fanfare.toml`.
+//! - [`config`]: the file `fanfare.toml`.
 //! - [`redis_pool`]: the node's connections to Redis.
-//! - [`telemetry`]: logs.
+//! - [`telemetry`]: where the log goes.
 //!
 //! Dependencies point one way: `cli → http → guest → broker → hub → event`. `ARCHITECTURE.md` follows an event
 //! through the house.

@@ -56,17 +56,31 @@ pub enum PublisherError {
 impl Publisher {
     /// A publisher through a broker that delivers to the space.
     pub fn new(name: String, space: Space, broker: Box<dyn Broker>) -> Self {
-        Self { shared: Arc::new(Shared { name, space, broker, started: OnceCell::new() }) }
+        Self {
+            shared: Arc::new(Shared {
+                name,
+                space,
+                broker,
+                started: OnceCell::new(),
+            }),
+        }
     }
 
     /// Starts the broker, once.
     pub async fn start(&self) -> Result<(), PublisherError> {
-        self.shared.started.get_or_try_init(|| self.shared.broker.start()).await?;
+        self.shared
+            .started
+            .get_or_try_init(|| self.shared.broker.start())
+            .await?;
         Ok(())
     }
 
     /// Lets a connection hear a channel.
-    pub fn register(&self, connection: &Arc<Connection>, channel: &str) -> Result<(), PublisherError> {
+    pub fn register(
+        &self,
+        connection: &Arc<Connection>,
+        channel: &str,
+    ) -> Result<(), PublisherError> {
         let space = self.started()?;
         Ok(space.register(connection, &ChannelName::new(channel)?)?)
     }
@@ -101,7 +115,6 @@ impl Publisher {
         let space = self.started()?;
         Ok(space.history(&ChannelName::new(channel)?, limit))
     }
-
 
     fn started(&self) -> Result<&Space, PublisherError> {
         match self.shared.started.initialized() {

@@ -5,7 +5,7 @@
 //! event that it publishes, so that afterwards the event is in the queues of this node's connections.
 //!
 //! Redis keeps nothing of what it carries. While a node's subscription is broken, its connections miss what other
-//! nodes publish; replaying that would begin in [`Receiver::run`], where the break is known.
+//! nodes publish; replaying that would begin in `Receiver::run`, where the break is known.
 
 mod envelope;
 
@@ -36,6 +36,9 @@ use crate::{
     redis_pool::{Backoff, Heard, RedisClient, RedisError, RedisPool, RedisUrl, Subscription},
 };
 
+/// How long an echo is waited for after the connection that the event was sent over broke. An event that Redis
+/// took before that is echoed at once.
+const GRACE: Duration = Duration::from_millis(500);
 /// What is skipped is logged at most once in this time.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -134,7 +137,7 @@ impl Redis {
         let (subscription, heard) = shared.expect(number, &address)?;
         let _waiting = Waiting { shared, number };
         let heard = heard.shared();
-        let deadline = tokio::time::Instant::now() + client.timeout();
+        let mut deadline = tokio::time::Instant::now() + client.timeout();
 
         let receivers = tokio::select! {
             biased;
@@ -150,8 +153,12 @@ impl Redis {
                      was not published"
                 )));
             }
-            // No answer, or none yet: the event may have been taken all the same, and then there is an echo.
-            Ok(_) | Err(RedisError::Unavailable(_)) => {}
+            // Taken: the echo is on its way.
+            Ok(_) => {}
+            // No answer: it may have been taken all the same, and then there is an echo.
+            Err(RedisError::Unavailable(_)) => {
+                deadline = deadline.min(tokio::time::Instant::now() + GRACE);
+            }
             Err(error) => return Err(error.clone().into()),
         }
         if let Ok(Ok(published)) = timeout_at(deadline, heard).await {
@@ -163,7 +170,11 @@ impl Redis {
             id,
             "an event was published, but the subscription broke before this node heard it: its connections missed it"
         );
-        Ok(Published { id: id.to_owned(), delivered: 0, duplicate: false })
+        Ok(Published {
+            id: id.to_owned(),
+            delivered: 0,
+            duplicate: false,
+        })
     }
 }
 
@@ -185,8 +196,13 @@ impl Broker for Redis {
     }
 
     async fn publish(&self, channel: &ChannelName, event: Event) -> Result<Published, BrokerError> {
-        let client = self.running.lock().as_ref().map(|running| running.client.clone());
-        let client = client.ok_or_else(|| BrokerError::Unavailable("the broker was not started".into()))?;
+        let client = self
+            .running
+            .lock()
+            .as_ref()
+            .map(|running| running.client.clone());
+        let client =
+            client.ok_or_else(|| BrokerError::Unavailable("the broker was not started".into()))?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (id, event) = match event.id() {
             Some(id) => (id.to_owned(), event),
@@ -194,7 +210,10 @@ impl Broker for Redis {
                 // With a dot, because the ids that a hub gives have a dash.
                 let id = format!("{}.{number}", self.shared.node);
                 let named = event.with_id(id.clone(), IdForm::Plain);
-                (id, named.map_err(|error| BrokerError::Unavailable(error.to_string()))?)
+                (
+                    id,
+                    named.map_err(|error| BrokerError::Unavailable(error.to_string()))?,
+                )
             }
         };
         let envelope = envelope::encode(&self.shared.node, number, channel, &event);
@@ -234,7 +253,11 @@ impl Shared {
     }
 
     /// Begins to wait for the echo of an event. Returns the number of the subscription that will hear it.
-    fn expect(&self, number: u64, address: &str) -> Result<(u64, oneshot::Receiver<Published>), BrokerError> {
+    fn expect(
+        &self,
+        number: u64,
+        address: &str,
+    ) -> Result<(u64, oneshot::Receiver<Published>), BrokerError> {
         let mut state = self.state.lock();
         let subscription = state.subscription.clone().map_err(|reason| {
             BrokerError::Unavailable(format!(
@@ -277,7 +300,9 @@ impl Receiver {
                 sleep(backoff.next()).await;
                 match self.client.subscribe(&self.shared.channel).await {
                     Ok(subscription) => break subscription,
-                    Err(error) => tracing::debug!(address, %error, "the subscription cannot be made yet"),
+                    Err(error) => {
+                        tracing::debug!(address, %error, "the subscription cannot be made yet")
+                    }
                 }
             };
             number = self.shared.subscribed();
@@ -326,7 +351,10 @@ impl Receiver {
     /// Logs that a message was skipped, but not for every message.
     fn complain(&mut self, reason: &str) {
         self.skipped += 1;
-        if self.complained.is_some_and(|at| at.elapsed() < COMPLAINT_INTERVAL) {
+        if self
+            .complained
+            .is_some_and(|at| at.elapsed() < COMPLAINT_INTERVAL)
+        {
             return;
         }
         tracing::warn!(

@@ -22,7 +22,12 @@ pub struct Serve {
     #[arg(value_name = "GUEST.wasm")]
     guest: Option<PathBuf>,
     /// The configuration
-    #[arg(long, value_name = "FILE", default_value = "fanfare.toml", conflicts_with = "guest")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "fanfare.toml",
+        conflicts_with = "guest"
+    )]
     config: PathBuf,
     /// Listen here instead of where the configuration says
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -59,7 +64,9 @@ impl Serve {
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             warn!(%error, "cannot raise the limit of open files");
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(serve(config))
     }
 
@@ -82,8 +89,14 @@ impl Serve {
             };
         }
         for app in config.apps.values_mut() {
-            app.variables.extend(self.variables.iter().map(|(name, value)| (name.clone(), Variable::plain(value))));
-            app.capabilities.redis.extend(self.allow_redis.iter().cloned());
+            app.variables.extend(
+                self.variables
+                    .iter()
+                    .map(|(name, value)| (name.clone(), Variable::plain(value))),
+            );
+            app.capabilities
+                .redis
+                .extend(self.allow_redis.iter().cloned());
         }
         Ok(config)
     }
@@ -107,10 +120,15 @@ async fn serve(config: Config) -> Result<()> {
     let serve = async {
         futures_util::future::join_all(apps.iter().map(|app| app.start())).await;
         for app in &apps {
-            println!("{} is served at {scheme}://{address}{}/", app.shared.name, app.shared.route);
+            println!(
+                "{} is served at {scheme}://{address}{}/",
+                app.shared.name, app.shared.route
+            );
         }
         info!(%address, "serving");
-        let routes = apps.iter().map(|app| (app.shared.route.clone(), app.clone()));
+        let routes = apps
+            .iter()
+            .map(|app| (app.shared.route.clone(), app.clone()));
         let node = Node {
             routes: Arc::new(Routes::new(routes)),
             body_timeout: config.listen.body_timeout,
@@ -129,7 +147,11 @@ async fn serve(config: Config) -> Result<()> {
     let deadline = Instant::now() + config.node.drain_timeout;
     let drain = async {
         // Sockets last: they carry what the apps still have to say.
-        futures_util::future::join_all(apps.iter().map(|app| app.drain(config.node.reconnect_within, deadline))).await;
+        futures_util::future::join_all(
+            apps.iter()
+                .map(|app| app.drain(config.node.reconnect_within, deadline)),
+        )
+        .await;
     };
     tokio::select! {
         _ = async { tokio::join!(drain, listener.drain(deadline)) } => info!("shut down"),
@@ -146,10 +168,17 @@ fn apps(config: &Config) -> Result<Vec<Arc<App>>> {
         timeout: config.redis.timeout,
     })?);
     let brokers = Arc::new(config.brokers.clone());
-    let engine = engine().map_err(|error| anyhow!("cannot make the engine for guests: {error:#}"))?;
+    let engine =
+        engine().map_err(|error| anyhow!("cannot make the engine for guests: {error:#}"))?;
     let load = |(name, app): (&String, &crate::config::App)| {
         let (shared, ended) = Shared::new(name.clone(), app, redis.clone(), brokers.clone());
-        Ok(App::load(&engine, &app.component, shared, ended, config.node.development)?)
+        Ok(App::load(
+            &engine,
+            &app.component,
+            shared,
+            ended,
+            config.node.development,
+        )?)
     };
     config.apps.iter().map(load).collect()
 }

@@ -17,7 +17,10 @@ use tracing::{Span, debug, error, info, info_span, warn};
 use wasmtime::{Engine, Store};
 
 use super::{
-    bindings::{exports::fanfare::sse::handler, fanfare::sse::connections::{self, Disconnection}},
+    bindings::{
+        exports::fanfare::sse::handler,
+        fanfare::sse::connections::{self, Disconnection},
+    },
     call::{self, Failure},
     check::{self, Checked, GuestError},
     error::sentence,
@@ -66,11 +69,18 @@ impl App {
     ) -> Result<Arc<Self>, GuestError> {
         let begun = Instant::now();
         let guest = check::load(engine, component)?;
-        info!(app = shared.name, milliseconds = begun.elapsed().as_millis() as u64, "loaded {}", component.display());
+        info!(
+            app = shared.name,
+            milliseconds = begun.elapsed().as_millis() as u64,
+            "loaded {}",
+            component.display()
+        );
         let app = Arc::new(Self {
             engine: engine.clone(),
             guest,
-            room: Arc::new(Semaphore::new(shared.limits.calls.min(Semaphore::MAX_PERMITS))),
+            room: Arc::new(Semaphore::new(
+                shared.limits.calls.min(Semaphore::MAX_PERMITS),
+            )),
             shared: Arc::new(shared),
             development,
             waiting: Mutex::new(Some("the app has not started yet".into())),
@@ -127,7 +137,11 @@ impl App {
             Ok(Err(error)) => format!("`start` answered {}", sentence(&error)),
             Err(failure) => format!("`start` {failure}"),
         };
-        span.in_scope(|| error!("{reason}; it will be called again, and the app does not serve until it succeeds"));
+        span.in_scope(|| {
+            error!(
+                "{reason}; it will be called again, and the app does not serve until it succeeds"
+            )
+        });
         *self.waiting.lock() = Some(match self.development {
             true => reason,
             false => "the app has not started".into(),
@@ -140,7 +154,11 @@ impl App {
         if let Some(reason) = self.waiting() {
             return Answer::Busy(reason);
         }
-        let room = timeout(self.shared.limits.queue_time, self.room.clone().acquire_owned()).await;
+        let room = timeout(
+            self.shared.limits.queue_time,
+            self.room.clone().acquire_owned(),
+        )
+        .await;
         let Ok(Ok(room)) = room else {
             let calls = self.shared.limits.calls;
             return Answer::Busy(format!("the app's limit `calls` of {calls} is reached"));
@@ -153,7 +171,9 @@ impl App {
             drop(room);
         });
         // The sender is dropped unused only when the task is gone: the node is shutting down.
-        answered.await.unwrap_or_else(|_| Answer::Busy("the node is shutting down".into()))
+        answered
+            .await
+            .unwrap_or_else(|_| Answer::Busy("the node is shutting down".into()))
     }
 
     async fn run_handler(&self, span: &Span, request: Arc<Request>) {
@@ -170,7 +190,9 @@ impl App {
         let answered = request.is_answered();
         let problem = match outcome {
             Ok(Ok(())) if answered => None,
-            Ok(Ok(())) => Some("the handler returned without answering the request or upgrading it".to_owned()),
+            Ok(Ok(())) => Some(
+                "the handler returned without answering the request or upgrading it".to_owned(),
+            ),
             Ok(Err(_)) if request.was_preflight() => None,
             // The client left while the handler was at work: nothing that anybody has to mend.
             Ok(Err(handler::Error::Closed(text))) if answered => {
@@ -196,13 +218,17 @@ impl App {
     fn tell_client(&self, request: &Request, problem: String) {
         let text = match self.development {
             true => problem,
-            false => format!("The app failed. The log has more under request {}.", request.incoming.id),
+            false => format!(
+                "The app failed. The log has more under request {}.",
+                request.incoming.id
+            ),
         };
         let Some(connection) = request.connection() else {
             request.answer(Answer::Failed(text));
             return;
         };
-        let told = Event::new(Data::Text(text), usize::MAX).and_then(|event| event.with_type("fanfare-error".into()));
+        let told = Event::new(Data::Text(text), usize::MAX)
+            .and_then(|event| event.with_type("fanfare-error".into()));
         if let Ok(event) = told
             && self.development
         {
@@ -218,7 +244,9 @@ impl App {
             if self.guest.disconnect.is_none() {
                 continue;
             }
-            let Ok(room) = room.clone().acquire_owned().await else { return };
+            let Ok(room) = room.clone().acquire_owned().await else {
+                return;
+            };
             let app = self.clone();
             self.calls.spawn(async move {
                 app.run_hook(ended).await;
@@ -228,8 +256,11 @@ impl App {
     }
 
     async fn run_hook(&self, ended: Ended) {
-        let Some(guest) = self.guest.disconnect.clone() else { return };
-        let span = info_span!("disconnected", app = %self.shared.name, connection = %ended.connection);
+        let Some(guest) = self.guest.disconnect.clone() else {
+            return;
+        };
+        let span =
+            info_span!("disconnected", app = %self.shared.name, connection = %ended.connection);
         let disconnection = Disconnection {
             connection_id: ended.connection.to_string(),
             channels: ended.channels,
@@ -245,7 +276,10 @@ impl App {
             .call(&span, |store| {
                 Box::pin(async move {
                     let hooks = guest.instantiate_async(&mut *store).await?;
-                    hooks.fanfare_sse_disconnect_hook().call_disconnected(store, &disconnection).await
+                    hooks
+                        .fanfare_sse_disconnect_hook()
+                        .call_disconnected(store, &disconnection)
+                        .await
                 })
             })
             .await;
@@ -275,10 +309,15 @@ impl App {
     /// `deadline`. Requests that come meanwhile are answered as busy.
     pub async fn drain(&self, reconnect: Duration, deadline: tokio::time::Instant) {
         *self.waiting.lock() = Some("the node is shutting down".into());
-        let most = u32::try_from(reconnect.as_millis()).unwrap_or(u32::MAX).max(1);
+        let most = u32::try_from(reconnect.as_millis())
+            .unwrap_or(u32::MAX)
+            .max(1);
         self.shared.hub.drain(|| rand::random_range(0..most));
         self.calls.close();
-        if tokio::time::timeout_at(deadline, self.calls.wait()).await.is_err() {
+        if tokio::time::timeout_at(deadline, self.calls.wait())
+            .await
+            .is_err()
+        {
             warn!(app = %self.shared.name, calls = self.calls.len(), "handlers still run; they are stopped");
         }
         self.stop.cancel();

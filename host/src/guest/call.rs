@@ -74,15 +74,32 @@ pub async fn run<R: Send>(
         Ok(Ok(Ok(result))) => return Ok(result),
         Ok(Ok(Err(trap))) => {
             let reason = match memory_refused {
-                true => format!("trapped, after it was refused more than its limit `memory` of {} bytes", limits.memory),
+                true => format!(
+                    "trapped, after it was refused more than its limit `memory` of {} bytes",
+                    limits.memory
+                ),
                 false => "trapped".to_owned(),
             };
             (reason, Some(format!("{trap:?}")))
         }
-        Ok(Err(CpuTimeUsedUp)) => {
-            (format!("ran for longer than its limit `cpu-time` of {:?} and was stopped", limits.cpu_time), None)
-        }
-        Err(_) => (format!("took longer than its limit `wall-time` of {:?} and was stopped", limits.wall_time), None),
+        Ok(Err(CpuTimeUsedUp)) => (
+            format!(
+                "ran for longer than its limit `cpu-time` of {:?} and was stopped",
+                limits.cpu_time
+            ),
+            None,
+        ),
+        Err(_) => (
+            format!(
+                "took longer than its limit `wall-time` of {:?} and was stopped",
+                limits.wall_time
+            ),
+            None,
+        ),
     };
-    Err(Failure { reason, details, stderr: stderr.tail() })
+    Err(Failure {
+        reason,
+        details,
+        stderr: stderr.tail(),
+    })
 }

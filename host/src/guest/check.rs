@@ -25,7 +25,14 @@ const OFFERED: &[(&str, &[&str], &str)] = &[
     (
         "fanfare:sse",
         &[
-            "errors", "events", "requests", "connections", "redis-clients", "redis", "publishers", "publishing",
+            "errors",
+            "events",
+            "requests",
+            "connections",
+            "redis-clients",
+            "redis",
+            "publishers",
+            "publishing",
             "registry",
         ],
         "0.1.",
@@ -63,7 +70,9 @@ pub struct GuestError {
 enum Problem {
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
-    #[error("is not WebAssembly; give the .wasm file that `cargo build --target wasm32-wasip2` makes")]
+    #[error(
+        "is not WebAssembly; give the .wasm file that `cargo build --target wasm32-wasip2` makes"
+    )]
     NotWasm,
     #[error(
         "is a core WebAssembly module and not a component; build it with `cargo build --target wasm32-wasip2`, or make \
@@ -86,7 +95,12 @@ enum Problem {
 /// Compiles a file and checks that it is a guest.
 pub fn load(engine: &Engine, path: &Path) -> Result<Checked, GuestError> {
     let bytes = std::fs::read(path).map_err(Problem::Unreadable);
-    bytes.and_then(|bytes| check(engine, &bytes)).map_err(|problem| GuestError { path: path.to_owned(), problem })
+    bytes
+        .and_then(|bytes| check(engine, &bytes))
+        .map_err(|problem| GuestError {
+            path: path.to_owned(),
+            problem,
+        })
 }
 
 fn check(engine: &Engine, bytes: &[u8]) -> Result<Checked, Problem> {
@@ -97,13 +111,20 @@ fn check(engine: &Engine, bytes: &[u8]) -> Result<Checked, Problem> {
         _ => return Err(Problem::NotWasm),
     }
     // Never `Component::deserialize`: precompiled code is trusted by the engine, and a guest is not.
-    let component = Component::from_binary(engine, bytes).map_err(|error| Problem::Compile(format!("{error:#}")))?;
+    let component = Component::from_binary(engine, bytes)
+        .map_err(|error| Problem::Compile(format!("{error:#}")))?;
     let shape = component.component_type();
-    let missing: Vec<_> = shape.imports(engine).filter_map(|(name, _)| missing(name)).collect();
+    let missing: Vec<_> = shape
+        .imports(engine)
+        .filter_map(|(name, _)| missing(name))
+        .collect();
     if !missing.is_empty() {
         return Err(Problem::Imports(missing));
     }
-    let exports: Vec<_> = shape.exports(engine).map(|(name, _)| name.to_owned()).collect();
+    let exports: Vec<_> = shape
+        .exports(engine)
+        .map(|(name, _)| name.to_owned())
+        .collect();
     let has = |wanted: &str| exports.iter().any(|export| export.starts_with(wanted));
     if !has(HANDLER) {
         return Err(Problem::Exports("handler.handle"));
@@ -121,7 +142,10 @@ fn link(engine: &Engine, component: &Component, hooked: bool) -> wasmtime::Resul
         true => Some(DisconnectHooksPre::new(pre.clone())?),
         false => None,
     };
-    Ok(Checked { app: AppPre::new(pre)?, disconnect })
+    Ok(Checked {
+        app: AppPre::new(pre)?,
+        disconnect,
+    })
 }
 
 /// A line about an import that the host does not offer: its name, and what could provide it.

@@ -14,7 +14,9 @@ const STACK_BYTES: usize = 512 * 1024;
 /// there is one.
 pub fn engine() -> wasmtime::Result<Engine> {
     let mut config = Config::new();
-    config.max_wasm_stack(STACK_BYTES).async_stack_size(2 * STACK_BYTES);
+    config
+        .max_wasm_stack(STACK_BYTES)
+        .async_stack_size(2 * STACK_BYTES);
     config.epoch_interruption(true);
     match Cache::from_file(None) {
         Ok(cache) => {
@@ -25,12 +27,14 @@ pub fn engine() -> wasmtime::Result<Engine> {
     }
     let engine = Engine::new(&config)?;
     let weak = engine.weak();
-    thread::Builder::new().name("fanfare-epoch".into()).spawn(move || {
-        while let Some(engine) = weak.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            thread::sleep(TICK);
-        }
-    })?;
+    thread::Builder::new()
+        .name("fanfare-epoch".into())
+        .spawn(move || {
+            while let Some(engine) = weak.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                thread::sleep(TICK);
+            }
+        })?;
     Ok(engine)
 }

@@ -43,7 +43,7 @@ impl HostError {
         Self::Guest(Error::Closed(text.into()))
     }
 
-    /// For [`errors::Host::convert_error`].
+    /// What the generated bindings ask for: an error for the guest, or a trap.
     pub fn into_contract(self) -> wasmtime::Result<Error> {
         match self {
             Self::Guest(error) => Ok(error),
@@ -88,7 +88,9 @@ impl From<PublisherError> for HostError {
             PublisherError::Name(_) => Self::invalid(text),
             PublisherError::Event(error) => error.into(),
             PublisherError::Hub(error) => error.into(),
-            PublisherError::Broker(BrokerError::Unavailable(text)) => Self::Guest(Error::Unavailable(text)),
+            PublisherError::Broker(BrokerError::Unavailable(text)) => {
+                Self::Guest(Error::Unavailable(text))
+            }
             PublisherError::Broker(BrokerError::Denied(text)) => Self::denied(text),
         }
     }

@@ -24,12 +24,21 @@ pub struct MemoryLimit {
 impl MemoryLimit {
     /// Memories of at most so many bytes together.
     pub fn new(limit: usize) -> Self {
-        Self { limit, used: 0, refused: false }
+        Self {
+            limit,
+            used: 0,
+            refused: false,
+        }
     }
 }
 
 impl ResourceLimiter for MemoryLimit {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let used = self.used.saturating_add(desired.saturating_sub(current));
         if used > self.limit {
             self.refused = true;
@@ -39,7 +48,12 @@ impl ResourceLimiter for MemoryLimit {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(desired <= TABLE_ELEMENTS)
     }
 }
@@ -62,7 +76,10 @@ pub struct CpuTimeUsedUp;
 impl<F: Future> CpuLimited<F> {
     /// Gives the future so much time.
     pub fn new(future: F, limit: Duration) -> Self {
-        Self { future: Box::pin(future), left: limit }
+        Self {
+            future: Box::pin(future),
+            left: limit,
+        }
     }
 }
 
@@ -101,7 +118,10 @@ mod tests {
     #[tokio::test]
     async fn waiting_is_free_and_spinning_is_not() {
         let wait = tokio::time::sleep(Duration::from_millis(30));
-        assert_eq!(CpuLimited::new(wait, Duration::from_millis(10)).await, Ok(()));
+        assert_eq!(
+            CpuLimited::new(wait, Duration::from_millis(10)).await,
+            Ok(())
+        );
         let spin = async {
             loop {
                 std::thread::sleep(Duration::from_millis(2));

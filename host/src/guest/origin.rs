@@ -24,27 +24,49 @@ pub fn check(incoming: &Incoming, allowed: &[Origin]) -> Option<Cors> {
     let any = allowed.iter().any(|origin| origin.is_any());
     let vary = !any;
     let Some(origin) = incoming.headers.get(header::ORIGIN) else {
-        return Some(Cors { allow: None, credentials: false, vary });
+        return Some(Cors {
+            allow: None,
+            credentials: false,
+            vary,
+        });
     };
     let text = origin.to_str().ok();
     let named = text.is_some_and(|text| allowed.iter().any(|allowed| allowed.as_str() == text));
     if named {
-        return Some(Cors { allow: Some(origin.clone()), credentials: true, vary: true });
+        return Some(Cors {
+            allow: Some(origin.clone()),
+            credentials: true,
+            vary: true,
+        });
     }
     if any {
-        return Some(Cors { allow: Some(HeaderValue::from_static("*")), credentials: false, vary });
+        return Some(Cors {
+            allow: Some(HeaderValue::from_static("*")),
+            credentials: false,
+            vary,
+        });
     }
     // The scheme is left out: behind a proxy that ends TLS the host cannot know it.
-    let host = text.and_then(|text| text.split_once("://")).map(|(_, host)| host);
+    let host = text
+        .and_then(|text| text.split_once("://"))
+        .map(|(_, host)| host);
     let own = host.is_some() && host == incoming.authority.as_deref();
-    own.then_some(Cors { allow: None, credentials: false, vary })
+    own.then_some(Cors {
+        allow: None,
+        credentials: false,
+        vary,
+    })
 }
 
 impl Cors {
     /// Lets any page read the response: for one that says nothing.
     pub fn for_anyone(request: &HeaderMap) -> Self {
         let allow = request.get(header::ORIGIN).cloned();
-        Self { credentials: allow.is_some(), allow, vary: true }
+        Self {
+            credentials: allow.is_some(),
+            allow,
+            vary: true,
+        }
     }
 
     /// Adds the headers of a response.
@@ -53,7 +75,10 @@ impl Cors {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allow.clone());
         }
         if self.credentials {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            headers.insert(
+                header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+                HeaderValue::from_static("true"),
+            );
         }
         if self.vary {
             headers.append(header::VARY, HeaderValue::from_static("origin"));
@@ -65,7 +90,10 @@ impl Cors {
         self.write(headers);
         for (name, value) in [
             (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
-            (header::ACCESS_CONTROL_ALLOW_HEADERS, "last-event-id, cache-control, content-type, authorization"),
+            (
+                header::ACCESS_CONTROL_ALLOW_HEADERS,
+                "last-event-id, cache-control, content-type, authorization",
+            ),
             (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS),
         ] {
             headers.insert(name, HeaderValue::from_static(value));
@@ -107,7 +135,9 @@ mod tests {
     fn headers(origin: Option<&str>, list: &[&str]) -> Option<Vec<(String, String)>> {
         let mut headers = HeaderMap::new();
         check(&request(origin), &allowed(list))?.write(&mut headers);
-        let pairs = headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()));
+        let pairs = headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()));
         Some(pairs.collect())
     }
 
@@ -137,15 +167,33 @@ mod tests {
 
     #[test]
     fn other_origins_are_refused() {
-        for origin in ["https://b.example", "http://a.example", "https://a.example:8443", "null", "here.example:8080"] {
-            assert_eq!(headers(Some(origin), &["https://a.example"]), None, "{origin}");
+        for origin in [
+            "https://b.example",
+            "http://a.example",
+            "https://a.example:8443",
+            "null",
+            "here.example:8080",
+        ] {
+            assert_eq!(
+                headers(Some(origin), &["https://a.example"]),
+                None,
+                "{origin}"
+            );
         }
     }
 
     #[test]
     fn pages_of_the_app_and_clients_that_are_no_browser_are_allowed() {
-        for origin in [None, Some("http://here.example:8080"), Some("https://here.example:8080")] {
-            assert_eq!(headers(origin, &[]).unwrap(), [pair("vary", "origin")], "{origin:?}");
+        for origin in [
+            None,
+            Some("http://here.example:8080"),
+            Some("https://here.example:8080"),
+        ] {
+            assert_eq!(
+                headers(origin, &[]).unwrap(),
+                [pair("vary", "origin")],
+                "{origin:?}"
+            );
         }
     }
 }

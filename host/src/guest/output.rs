@@ -48,7 +48,12 @@ struct Buffer {
 impl Output {
     /// Output that is logged in this span.
     pub fn new(stream: Stream, span: Span, secrets: Arc<[String]>) -> Self {
-        Self { stream, span, secrets, buffer: Arc::default() }
+        Self {
+            stream,
+            span,
+            secrets,
+            buffer: Arc::default(),
+        }
     }
 
     /// The last lines, of stderr only.
@@ -67,7 +72,9 @@ impl Output {
     fn write(&self, bytes: &[u8]) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let mut buffer = self.buffer.lock();
-            buffer.line.extend_from_slice(part.strip_suffix(b"\n").unwrap_or(part));
+            buffer
+                .line
+                .extend_from_slice(part.strip_suffix(b"\n").unwrap_or(part));
             if part.ends_with(b"\n") || buffer.line.len() >= LINE_BYTES {
                 let line = std::mem::take(&mut buffer.line);
                 drop(buffer);
@@ -77,7 +84,9 @@ impl Output {
     }
 
     fn log(&self, line: &[u8]) {
-        let mut line = String::from_utf8_lossy(line).trim_end_matches('\r').to_owned();
+        let mut line = String::from_utf8_lossy(line)
+            .trim_end_matches('\r')
+            .to_owned();
         for secret in self.secrets.iter() {
             line = line.replace(secret.as_str(), "[secret]");
         }
@@ -108,7 +117,11 @@ impl StdoutStream for Output {
 }
 
 impl AsyncWrite for Output {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.write(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
@@ -128,7 +141,11 @@ mod tests {
 
     #[test]
     fn joins_pieces_cuts_long_lines_and_hides_secrets() {
-        let output = Output::new(Stream::Stderr, Span::none(), Arc::from(["hunter2".to_owned()]));
+        let output = Output::new(
+            Stream::Stderr,
+            Span::none(),
+            Arc::from(["hunter2".to_owned()]),
+        );
         output.write(b"first ");
         output.write(b"line\r\nthe password is hunter2\nrest");
         assert_eq!(output.tail(), ["first line", "the password is [secret]"]);

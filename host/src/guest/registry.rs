@@ -63,7 +63,11 @@ impl Value {
 impl Registry {
     /// An empty registry of at most so many entries and bytes.
     pub fn new(max_entries: usize, max_bytes: usize) -> Self {
-        Self { max_entries, max_bytes, entries: Mutex::default() }
+        Self {
+            max_entries,
+            max_bytes,
+            entries: Mutex::default(),
+        }
     }
 
     /// The value under a name, `not-found` where there is none.
@@ -104,7 +108,9 @@ impl Registry {
     /// Removes a value; false where there was none.
     pub fn remove(&self, name: &str) -> bool {
         let mut entries = self.entries.lock();
-        let Some(value) = entries.by_name.remove(name) else { return false };
+        let Some(value) = entries.by_name.remove(name) else {
+            return false;
+        };
         entries.bytes -= name.len() + value.bytes() + ENTRY_COST;
         true
     }
@@ -150,7 +156,9 @@ mod tests {
         let registry = Registry::new(10, 1000);
         registry.set("b".into(), text("1")).unwrap();
         registry.set("a".into(), text("2")).unwrap();
-        registry.set("b".into(), Value::Bytes(Arc::from(*b"34"))).unwrap();
+        registry
+            .set("b".into(), Value::Bytes(Arc::from(*b"34")))
+            .unwrap();
         assert_eq!(registry.keys(), ["a", "b"]);
         assert_eq!(registry.kind("b"), Some(ValueKind::Bytes));
         assert!(registry.remove("b"));
@@ -181,7 +189,10 @@ mod tests {
     fn names_are_checked() {
         let registry = Registry::new(2, 3000);
         for name in ["", "a\nb", &"x".repeat(256)] {
-            assert!(matches!(registry.set(name.into(), text("x")), Err(Error::Invalid(_))), "{name:?}");
+            assert!(
+                matches!(registry.set(name.into(), text("x")), Err(Error::Invalid(_))),
+                "{name:?}"
+            );
         }
     }
 }

@@ -128,11 +128,16 @@ impl Request {
 impl Incoming {
     /// The last event that the client heard: the header beats the query parameter, as in other hubs.
     pub fn last_event_id(&self) -> Option<String> {
-        let header = self.headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let header = self
+            .headers
+            .get("last-event-id")
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         header.or_else(|| {
             let query = self.query.as_deref()?;
             let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-            pairs.find(|(name, _)| name == "last-event-id").map(|(_, value)| value.into_owned())
+            pairs
+                .find(|(name, _)| name == "last-event-id")
+                .map(|(_, value)| value.into_owned())
         })
     }
 
@@ -140,6 +145,8 @@ impl Incoming {
     pub fn is_preflight(&self) -> bool {
         self.method == Method::OPTIONS
             && self.headers.contains_key(header::ORIGIN)
-            && self.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+            && self
+                .headers
+                .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
     }
 }

@@ -54,7 +54,10 @@ pub struct Shared {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum PublisherKey {
     InMemory,
-    Redis { server: String, sync_channel: String },
+    Redis {
+        server: String,
+        sync_channel: String,
+    },
     Labelled(String),
 }
 
@@ -75,13 +78,24 @@ impl Shared {
             channels_per_connection: app.limits.channels_per_connection,
             event_data: app.limits.event_data as usize,
         });
-        let variables = app.variables.iter().map(|(name, variable)| (name.clone(), variable.value().to_owned()));
-        let secrets = app.variables.values().filter(|variable| variable.is_secret());
-        let secrets = secrets.map(|variable| variable.value()).filter(|value| value.len() >= HIDDEN_BYTES);
+        let variables = app
+            .variables
+            .iter()
+            .map(|(name, variable)| (name.clone(), variable.value().to_owned()));
+        let secrets = app
+            .variables
+            .values()
+            .filter(|variable| variable.is_secret());
+        let secrets = secrets
+            .map(|variable| variable.value())
+            .filter(|value| value.len() >= HIDDEN_BYTES);
         let shared = Self {
             route: app.route.trim_end_matches('/').to_owned(),
             hub,
-            registry: Registry::new(app.limits.registry_entries, app.limits.registry_bytes as usize),
+            registry: Registry::new(
+                app.limits.registry_entries,
+                app.limits.registry_bytes as usize,
+            ),
             variables: variables.collect(),
             secrets: secrets.map(str::to_owned).collect(),
             limits: app.limits.clone(),
@@ -97,11 +111,17 @@ impl Shared {
 
     /// The app's publisher on this node alone.
     pub fn in_memory_publisher(&self) -> Publisher {
-        self.publisher(PublisherKey::InMemory, "in-memory", |space| Box::new(Memory::new(space)))
+        self.publisher(PublisherKey::InMemory, "in-memory", |space| {
+            Box::new(Memory::new(space))
+        })
     }
 
     /// The app's publisher over this server and sync channel.
-    pub fn redis_publisher(&self, client: &RedisClient, sync_channel: &str) -> Result<Publisher, HostError> {
+    pub fn redis_publisher(
+        &self,
+        client: &RedisClient,
+        sync_channel: &str,
+    ) -> Result<Publisher, HostError> {
         if sync_channel.is_empty()
             || sync_channel.len() > SYNC_CHANNEL_BYTES
             || sync_channel.chars().any(char::is_control)
@@ -110,15 +130,24 @@ impl Shared {
                 "a sync channel has 1 to {SYNC_CHANNEL_BYTES} bytes without control characters"
             )));
         }
-        let key = PublisherKey::Redis { server: client.url().key(), sync_channel: sync_channel.into() };
+        let key = PublisherKey::Redis {
+            server: client.url().key(),
+            sync_channel: sync_channel.into(),
+        };
         self.check_room(&key)?;
         let name = format!("redis {} {sync_channel}", client.url().address());
-        Ok(self.publisher(key, &name, |space| self.redis_broker(client.url().clone(), sync_channel, space)))
+        Ok(self.publisher(key, &name, |space| {
+            self.redis_broker(client.url().clone(), sync_channel, space)
+        }))
     }
 
     /// The app's publisher over the broker that the operator configured under a label.
     pub fn labelled_publisher(&self, label: &str) -> Result<Publisher, HostError> {
-        let granted = self.capabilities.brokers.iter().any(|granted| granted == label);
+        let granted = self
+            .capabilities
+            .brokers
+            .iter()
+            .any(|granted| granted == label);
         let (true, Some(broker)) = (granted, self.brokers.get(label)) else {
             return Err(HostError::denied(format!(
                 "app {:?} was not granted the broker {label:?}; the operator grants it with \
@@ -131,16 +160,25 @@ impl Shared {
             config::Broker::Redis { url, .. } => Some(RedisUrl::parse(url.expose())?),
         };
         let key = PublisherKey::Labelled(label.into());
-        Ok(self.publisher(key, &format!("broker {label}"), |space| match (broker, url) {
-            (config::Broker::Redis { sync_channel, .. }, Some(url)) => self.redis_broker(url, sync_channel, space),
-            _ => Box::new(Memory::new(space)),
+        Ok(self.publisher(key, &format!("broker {label}"), |space| {
+            match (broker, url) {
+                (config::Broker::Redis { sync_channel, .. }, Some(url)) => {
+                    self.redis_broker(url, sync_channel, space)
+                }
+                _ => Box::new(Memory::new(space)),
+            }
         }))
     }
 
     /// `denied` unless the app may connect to the address.
     pub fn check_redis_grant(&self, url: &RedisUrl) -> Result<(), Error> {
         let address = url.address();
-        if self.capabilities.redis.iter().any(|granted| granted.to_string() == address) {
+        if self
+            .capabilities
+            .redis
+            .iter()
+            .any(|granted| granted.to_string() == address)
+        {
             return Ok(());
         }
         Err(Error::Denied(format!(
@@ -151,9 +189,19 @@ impl Shared {
         )))
     }
 
-    fn redis_broker(&self, url: RedisUrl, sync_channel: &str, space: hub::Space) -> Box<dyn Broker> {
+    fn redis_broker(
+        &self,
+        url: RedisUrl,
+        sync_channel: &str,
+        space: hub::Space,
+    ) -> Box<dyn Broker> {
         let channel = format!("fanfare:{}:{sync_channel}", self.name);
-        Box::new(broker::redis::Redis::new(self.redis.clone(), url, channel, space))
+        Box::new(broker::redis::Redis::new(
+            self.redis.clone(),
+            url,
+            channel,
+            space,
+        ))
     }
 
     /// `limited` if this would be one publisher too many. Two calls at once may both pass: one more is no harm.

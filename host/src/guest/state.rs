@@ -45,12 +45,23 @@ impl State {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         let memory = MemoryLimit::new(shared.limits.memory as usize);
-        (Self { shared, table, memory, wasi }, outputs)
+        (
+            Self {
+                shared,
+                table,
+                memory,
+                wasi,
+            },
+            outputs,
+        )
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }

@@ -23,6 +23,9 @@ pub fn ready(node: &Node) -> Response<Body> {
     let waiting: Vec<_> = waiting.map(|app| app.shared.name.as_str()).collect();
     match waiting.as_slice() {
         [] => plain(StatusCode::OK, "ok"),
-        names => plain(StatusCode::SERVICE_UNAVAILABLE, &format!("not serving: {}", names.join(", "))),
+        names => plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &format!("not serving: {}", names.join(", ")),
+        ),
     }
 }

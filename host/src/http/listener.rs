@@ -70,7 +70,9 @@ impl Listener {
             socket: TcpListener::bind(listen.address).await?,
             tls,
             protocol,
-            room: Arc::new(Semaphore::new(listen.max_connections.min(Semaphore::MAX_PERMITS))),
+            room: Arc::new(Semaphore::new(
+                listen.max_connections.min(Semaphore::MAX_PERMITS),
+            )),
             handshake_timeout: listen.head_timeout,
             tasks: TaskTracker::new(),
             drain: CancellationToken::new(),
@@ -107,21 +109,40 @@ impl Listener {
         }
     }
 
-    async fn accept(&self) -> io::Result<(tokio::sync::OwnedSemaphorePermit, TcpStream, SocketAddr)> {
-        let room = self.room.clone().acquire_owned().await.map_err(io::Error::other)?;
+    async fn accept(
+        &self,
+    ) -> io::Result<(tokio::sync::OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+        let room = self
+            .room
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)?;
         let (stream, address) = self.socket.accept().await?;
         Ok((room, stream, address))
     }
 
     /// One socket, from the handshake to its end.
-    fn connection(&self, stream: TcpStream, address: IpAddr, node: Node) -> impl Future<Output = ()> + use<> {
-        let (protocol, tls, handshake) = (self.protocol.clone(), self.tls.clone(), self.handshake_timeout);
+    fn connection(
+        &self,
+        stream: TcpStream,
+        address: IpAddr,
+        node: Node,
+    ) -> impl Future<Output = ()> + use<> {
+        let (protocol, tls, handshake) = (
+            self.protocol.clone(),
+            self.tls.clone(),
+            self.handshake_timeout,
+        );
         let (drain, stop) = (self.drain.clone(), self.stop.clone());
         async move {
             // An event is small and must not wait for the next one.
             let _ = stream.set_nodelay(true);
             let abort = stop.child_token();
-            let peer = Peer { address, abort: abort.clone() };
+            let peer = Peer {
+                address,
+                abort: abort.clone(),
+            };
             let serve = async {
                 let Some(tls) = tls else {
                     return speak(&protocol, stream, peer, node, drain).await;
@@ -143,8 +164,14 @@ impl Listener {
     pub async fn drain(&self, deadline: tokio::time::Instant) {
         self.drain.cancel();
         self.tasks.close();
-        if tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_err() {
-            debug!(sockets = self.tasks.len(), "sockets are still open; they are dropped");
+        if tokio::time::timeout_at(deadline, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            debug!(
+                sockets = self.tasks.len(),
+                "sockets are still open; they are dropped"
+            );
         }
         self.stop.cancel();
         self.tasks.wait().await;

@@ -3,7 +3,7 @@
 //! # Layout
 //!
 //! - [`listener`]: accepts sockets, speaks HTTP/1.1 and HTTP/2 on them, and drains.
-//! - [`tls`]: certificates.
+//! - [`tls`]: certificate and key.
 //! - [`service`]: a request: its app, its body, its answer.
 //! - [`routes`]: which app a path belongs to.
 //! - [`response`]: an answer as HTTP.

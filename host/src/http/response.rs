@@ -46,7 +46,10 @@ pub fn plain(status: StatusCode, text: &str) -> Response<Body> {
     let mut response = Response::new(full(Bytes::from(format!("{text}\n"))));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -64,7 +67,9 @@ fn event_stream(body: Body, cors: &Cors) -> Response<Body> {
 /// Anything but 200 would stop an `EventSource` for ever (HTML, section 9.2.3), so one that is to come back gets
 /// an event stream that says when, and ends.
 fn busy(reason: &str, request: &HeaderMap, reconnect: Duration) -> Response<Body> {
-    let most = u32::try_from(reconnect.as_millis()).unwrap_or(u32::MAX).max(1);
+    let most = u32::try_from(reconnect.as_millis())
+        .unwrap_or(u32::MAX)
+        .max(1);
     let wait = rand::random_range(0..most);
     if wants_events(request) {
         // There is nothing to read in it, so it may be read by every page; one that may not read it would take
@@ -72,13 +77,21 @@ fn busy(reason: &str, request: &HeaderMap, reconnect: Duration) -> Response<Body
         let body = full(event::retry_block(wait));
         return event_stream(body, &Cors::for_anyone(request));
     }
-    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, &format!("Come back later: {reason}."));
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait / 1000 + 1));
+    let mut response = plain(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &format!("Come back later: {reason}."),
+    );
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from(wait / 1000 + 1));
     response
 }
 
 fn wants_events(request: &HeaderMap) -> bool {
-    let accepted = request.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let accepted = request
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|range| {
         let media = range.split(';').next().unwrap_or_default();
         media.trim().eq_ignore_ascii_case("text/event-stream")
@@ -108,7 +121,10 @@ mod tests {
     #[test]
     fn an_event_stream_is_asked_for_by_its_media_type() {
         let wants = |accept: &'static str| {
-            wants_events(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]))
+            wants_events(&HeaderMap::from_iter([(
+                header::ACCEPT,
+                HeaderValue::from_static(accept),
+            )]))
         };
         assert!(wants("text/event-stream"));
         assert!(wants("text/html;q=0.9, Text/Event-Stream;q=0.8"));

@@ -3,9 +3,11 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
-use hyper::body::Incoming as RequestBody;
+use http::{
+    HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
+};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming as RequestBody;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -49,32 +51,43 @@ impl Node {
             health::READY => return health::ready(self),
             _ => {}
         }
+        let (head, body) = request.into_parts();
+        let path = head.uri.path().to_owned();
+        let Some((app, below)) = self.routes.find(&path) else {
+            return plain(StatusCode::NOT_FOUND, &self.no_app(&path));
+        };
         let id = format!("{:016x}", rand::random::<u64>());
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let mut response = self.answer(request, peer, &id).await;
+        let method = head.method.clone();
+        let mut response = self.answer(app, below, head, body, peer, &id).await;
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        let status = response.status().as_u16();
+        // Without the query, which may hold what is nobody else's business.
+        let (app, status) = (&app.shared.name, response.status().as_u16());
         match self.development {
-            true => info!(target: "fanfare::requests", request = %id, status, "{method} {path}"),
-            false => debug!(target: "fanfare::requests", request = %id, status, "{method} {path}"),
+            true => info!(app, request = id, status, "{method} {path}"),
+            false => debug!(app, request = id, status, "{method} {path}"),
         }
         response
     }
 
-    async fn answer(&self, request: Request<RequestBody>, peer: Peer, id: &str) -> Response<Body> {
-        let (head, body) = request.into_parts();
-        let Some((app, below)) = self.routes.find(head.uri.path()) else {
-            return plain(StatusCode::NOT_FOUND, &self.no_app(head.uri.path()));
-        };
+    async fn answer(
+        &self,
+        app: &Arc<App>,
+        below: &str,
+        head: Parts,
+        body: RequestBody,
+        peer: Peer,
+        id: &str,
+    ) -> Response<Body> {
         let body = match self.read(body, app.shared.limits.request_body).await {
             Ok(body) => body,
             Err(refusal) => return *refusal,
         };
+        let host = head.headers.get(header::HOST);
         let authority = match head.uri.authority() {
             Some(authority) => Some(authority.to_string()),
-            None => head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned),
+            None => host.and_then(|host| host.to_str().ok()).map(str::to_owned),
         };
         let incoming = Incoming {
             id: id.into(),
@@ -86,7 +99,11 @@ impl Node {
             client: peer.address,
             authority,
             // Over HTTP/2 the socket carries the streams of others, too.
-            abort: if head.version < Version::HTTP_2 { peer.abort } else { CancellationToken::new() },
+            abort: if head.version < Version::HTTP_2 {
+                peer.abort
+            } else {
+                CancellationToken::new()
+            },
         };
         response(app.handle(incoming).await, &head.headers, self.reconnect)
     }
@@ -100,7 +117,10 @@ impl Node {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 &format!("The body is over the app's limit `request-body` of {limit} bytes."),
             ),
-            Ok(Err(_)) => plain(StatusCode::BAD_REQUEST, "The body ended before it was complete."),
+            Ok(Err(_)) => plain(
+                StatusCode::BAD_REQUEST,
+                "The body ended before it was complete.",
+            ),
             Err(_) => plain(StatusCode::REQUEST_TIMEOUT, "The body took too long."),
         };
         Err(Box::new(refusal))
@@ -108,7 +128,10 @@ impl Node {
 
     fn no_app(&self, path: &str) -> String {
         match self.development {
-            true => format!("No app is mounted at {path}. There is one at {}.", self.routes.names().join(" and at ")),
+            true => format!(
+                "No app is mounted at {path}. There is one at {}.",
+                self.routes.names().join(" and at ")
+            ),
             false => "Not found.".to_owned(),
         }
     }

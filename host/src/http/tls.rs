@@ -15,8 +15,12 @@ use crate::config::Tls;
 /// Speaks TLS with the configured certificate, and offers HTTP/2 before HTTP/1.1.
 pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor> {
     let chain = chain(&tls.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key)
-        .with_context(|| format!("listen.tls.key: {} is no private key in PEM form", tls.key.display()))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key).with_context(|| {
+        format!(
+            "listen.tls.key: {} is no private key in PEM form",
+            tls.key.display()
+        )
+    })?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
@@ -27,9 +31,16 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor> {
 }
 
 fn chain(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let describe = || format!("listen.tls.certificate: {} is no chain of certificates in PEM form", file.display());
+    let describe = || {
+        format!(
+            "listen.tls.certificate: {} is no chain of certificates in PEM form",
+            file.display()
+        )
+    };
     let chain = CertificateDer::pem_file_iter(file).with_context(describe)?;
-    let chain = chain.collect::<Result<Vec<_>, _>>().with_context(describe)?;
+    let chain = chain
+        .collect::<Result<Vec<_>, _>>()
+        .with_context(describe)?;
     anyhow::ensure!(!chain.is_empty(), "{}: it holds no certificate", describe());
     Ok(chain)
 }

@@ -73,7 +73,10 @@ impl fmt::Display for ChannelName {
 impl Channel {
     /// An empty channel in the place of one of which events up to this sequence number may have been forgotten.
     pub(super) fn new(forgotten_through: u64) -> Self {
-        Self { subscribers: HashMap::new(), history: History::new(forgotten_through) }
+        Self {
+            subscribers: HashMap::new(),
+            history: History::new(forgotten_through),
+        }
     }
 
     /// Whether nothing would be missed if it were gone.
@@ -89,9 +92,15 @@ mod tests {
     #[test]
     fn names_are_checked() {
         assert_eq!(ChannelName::new(""), Err(NameError::Empty));
-        assert_eq!(ChannelName::new(&"ä".repeat(128)), Err(NameError::TooLong(256)));
+        assert_eq!(
+            ChannelName::new(&"ä".repeat(128)),
+            Err(NameError::TooLong(256))
+        );
         assert_eq!(ChannelName::new("a\nb"), Err(NameError::Odd('\n')));
         assert_eq!(ChannelName::new("a\u{85}b"), Err(NameError::Odd('\u{85}')));
-        assert_eq!(ChannelName::new("raum 1/größe ☂").unwrap().as_str(), "raum 1/größe ☂");
+        assert_eq!(
+            ChannelName::new("raum 1/größe ☂").unwrap().as_str(),
+            "raum 1/größe ☂"
+        );
     }
 }

@@ -86,7 +86,9 @@ impl Connection {
     pub(super) fn new(options: OpenOptions, limit: usize) -> Self {
         Self {
             id: format!("{:032x}", rand::random::<u128>()).into(),
-            last_event_id: options.last_event_id.filter(|id| !id.is_empty() && id.len() <= ID_BYTES),
+            last_event_id: options
+                .last_event_id
+                .filter(|id| !id.is_empty() && id.len() <= ID_BYTES),
             abort: options.abort,
             queue: Mutex::new(Queue {
                 frames: VecDeque::new(),
@@ -172,12 +174,17 @@ impl Connection {
         };
         queue.bytes -= first.len() + FRAME_COST;
         let fits = |queue: &Queue, length| {
-            queue.frames.front().is_some_and(|next| length + next.len() <= JOINED_BYTES)
+            queue
+                .frames
+                .front()
+                .is_some_and(|next| length + next.len() <= JOINED_BYTES)
         };
         let out = if fits(&queue, first.len()) {
             let mut joined = BytesMut::from(&first[..]);
             while fits(&queue, joined.len()) {
-                let Some(next) = queue.frames.pop_front() else { break };
+                let Some(next) = queue.frames.pop_front() else {
+                    break;
+                };
                 queue.bytes -= next.len() + FRAME_COST;
                 joined.extend_from_slice(&next);
             }

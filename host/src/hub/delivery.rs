@@ -36,7 +36,14 @@ pub struct Delivery {
 impl Delivery {
     pub(super) fn new(hub: Hub, connection: Arc<Connection>, timing: Timing) -> Self {
         let now = Instant::now();
-        let mut delivery = Self { hub, connection, timing, last_write: now, last_event: now, timer: None };
+        let mut delivery = Self {
+            hub,
+            connection,
+            timing,
+            last_write: now,
+            last_event: now,
+            timer: None,
+        };
         delivery.timer = delivery.next_due().map(|due| Box::pin(sleep_until(due)));
         delivery
     }
@@ -55,7 +62,10 @@ impl Delivery {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        self.ping_due().into_iter().chain(self.inactivity_due()).min()
+        self.ping_due()
+            .into_iter()
+            .chain(self.inactivity_due())
+            .min()
     }
 }
 
@@ -77,7 +87,9 @@ impl Stream for Delivery {
                 }
                 return Poll::Ready(frames);
             }
-            let Some(timer) = &mut this.timer else { return Poll::Pending };
+            let Some(timer) = &mut this.timer else {
+                return Poll::Pending;
+            };
             if timer.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
             }

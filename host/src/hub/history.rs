@@ -40,8 +40,20 @@ pub(super) struct History {
 }
 
 impl Kept {
-    pub(super) fn new(sequence: u64, own_id: Option<&str>, json: bool, frame: Bytes, at: Instant) -> Self {
-        Self { sequence, own_id: own_id.map(Arc::from), json, frame, at }
+    pub(super) fn new(
+        sequence: u64,
+        own_id: Option<&str>,
+        json: bool,
+        frame: Bytes,
+        at: Instant,
+    ) -> Self {
+        Self {
+            sequence,
+            own_id: own_id.map(Arc::from),
+            json,
+            frame,
+            at,
+        }
     }
 
     /// The event, read back from its wire form.
@@ -52,7 +64,12 @@ impl Kept {
 
 impl History {
     pub(super) fn new(evicted_through: u64) -> Self {
-        Self { events: VecDeque::new(), bytes: 0, own_ids: HashMap::new(), evicted_through }
+        Self {
+            events: VecDeque::new(),
+            bytes: 0,
+            own_ids: HashMap::new(),
+            evicted_through,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -97,7 +114,10 @@ impl History {
             return Some(*sequence);
         }
         let sequence = ids.parse(id)?;
-        let index = self.events.binary_search_by_key(&sequence, |kept| kept.sequence).ok()?;
+        let index = self
+            .events
+            .binary_search_by_key(&sequence, |kept| kept.sequence)
+            .ok()?;
         self.events[index].own_id.is_none().then_some(sequence)
     }
 
@@ -109,17 +129,24 @@ impl History {
     /// The events after this sequence number, oldest first. Finding the first takes a binary search, however
     /// long the history is.
     pub(super) fn after(&self, sequence: u64) -> impl Iterator<Item = &Kept> {
-        let start = self.events.partition_point(|kept| kept.sequence <= sequence);
+        let start = self
+            .events
+            .partition_point(|kept| kept.sequence <= sequence);
         self.events.range(start..)
     }
 
     /// The newest events, oldest first.
     pub(super) fn newest(&self, limit: usize) -> Vec<Kept> {
-        self.events.range(self.events.len().saturating_sub(limit)..).cloned().collect()
+        self.events
+            .range(self.events.len().saturating_sub(limit)..)
+            .cloned()
+            .collect()
     }
 
     fn evict(&mut self, ids: &mut Ids) {
-        let Some(oldest) = self.events.pop_front() else { return };
+        let Some(oldest) = self.events.pop_front() else {
+            return;
+        };
         self.bytes -= oldest.frame.len();
         self.evicted_through = oldest.sequence;
         if let Some(id) = oldest.own_id {

@@ -163,8 +163,16 @@ impl Hub {
             ids: Ids::new(),
             expiries: BinaryHeap::new(),
         };
-        let shared = Shared { settings, state: Mutex::new(state) };
-        (Self { shared: Arc::new(shared) }, told)
+        let shared = Shared {
+            settings,
+            state: Mutex::new(state),
+        };
+        (
+            Self {
+                shared: Arc::new(shared),
+            },
+            told,
+        )
     }
 
     /// What the hub is allowed.
@@ -180,11 +188,17 @@ impl Hub {
         }
         let limit = self.shared.settings.connections;
         if state.connections.len() >= limit {
-            return Err(HubError::Limited { name: "connections", limit });
+            return Err(HubError::Limited {
+                name: "connections",
+                limit,
+            });
         }
         let timing = options.timing;
         let connection = Arc::new(Connection::new(options, self.shared.settings.queue_bytes));
-        let member = Member { connection: connection.clone(), channels: BTreeSet::new() };
+        let member = Member {
+            connection: connection.clone(),
+            channels: BTreeSet::new(),
+        };
         state.connections.insert(connection.id().clone(), member);
         drop(state);
         let delivery = Delivery::new(self.clone(), connection.clone(), timing);
@@ -196,7 +210,10 @@ impl Hub {
         let mut state = self.shared.state.lock();
         let next = state.spaces.len() as u32;
         let number = *state.spaces.entry(name.to_owned()).or_insert(next);
-        Space { hub: self.clone(), number }
+        Space {
+            hub: self.clone(),
+            number,
+        }
     }
 
     /// Sends an event to one connection alone. It is in no history.
@@ -239,7 +256,9 @@ impl Hub {
         let mut state = self.shared.state.lock();
         let ids: Vec<_> = state.connections.keys().cloned().collect();
         for id in ids {
-            state.connections[&id].connection.push(event::retry_block(retry()));
+            state.connections[&id]
+                .connection
+                .push(event::retry_block(retry()));
             self.end(&mut state, &id, CloseReason::Shutdown);
         }
         state.ended = None;
@@ -249,14 +268,27 @@ impl Hub {
     /// histories have something to forget.
     pub fn expire(&self, now: Instant) {
         let mut state = self.shared.state.lock();
-        let State { channels, expiries, ids, .. } = &mut *state;
+        let State {
+            channels,
+            expiries,
+            ids,
+            ..
+        } = &mut *state;
         while let Some(Reverse((due, _))) = expiries.peek() {
             if *due > now {
                 break;
             }
-            let Some(Reverse((_, key))) = expiries.pop() else { break };
-            let Entry::Occupied(mut channel) = channels.entry(key) else { continue };
-            match channel.get_mut().history.expire(now, self.shared.settings.history_age, ids) {
+            let Some(Reverse((_, key))) = expiries.pop() else {
+                break;
+            };
+            let Entry::Occupied(mut channel) = channels.entry(key) else {
+                continue;
+            };
+            match channel
+                .get_mut()
+                .history
+                .expire(now, self.shared.settings.history_age, ids)
+            {
                 Some(next) => expiries.push(Reverse((next, channel.key().clone()))),
                 None if channel.get().is_unused() => {
                     ids.forget_channel(channel.get().history.evicted_through());
@@ -269,14 +301,20 @@ impl Hub {
 
     /// Ends a connection and all its registrations, once.
     fn end(&self, state: &mut State, id: &Arc<str>, reason: CloseReason) {
-        let Some(member) = state.connections.remove(id) else { return };
+        let Some(member) = state.connections.remove(id) else {
+            return;
+        };
         for key in &member.channels {
             state.unsubscribe(key, id);
         }
         member.connection.end(reason);
         if let Some(ended) = &state.ended {
             // Nobody listens once the app is gone: then there is no hook to run either.
-            let _ = ended.send(Ended { connection: id.clone(), channels: names(&member.channels), reason });
+            let _ = ended.send(Ended {
+                connection: id.clone(),
+                channels: names(&member.channels),
+                reason,
+            });
         }
     }
 }
@@ -294,7 +332,10 @@ impl State {
 }
 
 fn names(channels: &BTreeSet<ChannelKey>) -> Vec<String> {
-    let mut names: Vec<_> = channels.iter().map(|key| key.name.as_str().to_owned()).collect();
+    let mut names: Vec<_> = channels
+        .iter()
+        .map(|key| key.name.as_str().to_owned())
+        .collect();
     names.sort_unstable();
     names
 }
@@ -308,22 +349,40 @@ impl Space {
     }
 
     /// Lets a connection hear a channel from now on, after what it missed since its Last-Event-ID.
-    pub fn register(&self, connection: &Arc<Connection>, channel: &ChannelName) -> Result<(), HubError> {
+    pub fn register(
+        &self,
+        connection: &Arc<Connection>,
+        channel: &ChannelName,
+    ) -> Result<(), HubError> {
         let settings = &self.hub.shared.settings;
         let mut state = self.hub.shared.state.lock();
         let key = self.key(channel);
-        let State { connections, channels, ids, .. } = &mut *state;
-        let member = connections.get_mut(connection.id()).ok_or(HubError::Closed)?;
+        let State {
+            connections,
+            channels,
+            ids,
+            ..
+        } = &mut *state;
+        let member = connections
+            .get_mut(connection.id())
+            .ok_or(HubError::Closed)?;
         if member.channels.contains(&key) {
             return Ok(());
         }
         let limit = settings.channels_per_connection;
         if member.channels.len() >= limit {
-            return Err(HubError::Limited { name: "channels-per-connection", limit });
+            return Err(HubError::Limited {
+                name: "channels-per-connection",
+                limit,
+            });
         }
         member.channels.insert(key.clone());
-        let entry = channels.entry(key).or_insert_with(|| Channel::new(ids.forgotten_through()));
-        entry.subscribers.insert(connection.id().clone(), connection.clone());
+        let entry = channels
+            .entry(key)
+            .or_insert_with(|| Channel::new(ids.forgotten_through()));
+        entry
+            .subscribers
+            .insert(connection.id().clone(), connection.clone());
         if let Some(last) = connection.last_event_id() {
             resume::replay(connection, last, channel, &entry.history, ids);
         }
@@ -340,7 +399,11 @@ impl Space {
                 let member = state.connections.get_mut(&id);
                 (id, member)
             }
-            None => return Err(HubError::NotFound(format!("there is no connection {connection:?} here"))),
+            None => {
+                return Err(HubError::NotFound(format!(
+                    "there is no connection {connection:?} here"
+                )));
+            }
         };
         let Some(member) = member.filter(|member| member.channels.contains(&key)) else {
             return Err(HubError::NotFound(format!(
@@ -368,11 +431,20 @@ impl Space {
 
         let mut state = self.hub.shared.state.lock();
         let key = self.key(channel);
-        let State { channels, ids, expiries, .. } = &mut *state;
+        let State {
+            channels,
+            ids,
+            expiries,
+            ..
+        } = &mut *state;
         if let (Some(id), Some(channel)) = (event.id(), channels.get(&key))
             && channel.history.holds(id, ids)
         {
-            return Published { id: id.to_owned(), delivered: 0, duplicate: true };
+            return Published {
+                id: id.to_owned(),
+                delivered: 0,
+                duplicate: true,
+            };
         }
         let sequence = ids.next();
         let id = match event.id() {
@@ -380,7 +452,9 @@ impl Space {
             None => ids.name(sequence),
         };
         let frame = event::frame(&id, &rest);
-        let entry = channels.entry(key.clone()).or_insert_with(|| Channel::new(ids.forgotten_through()));
+        let entry = channels
+            .entry(key.clone())
+            .or_insert_with(|| Channel::new(ids.forgotten_through()));
         let kept = history::Kept::new(sequence, event.id(), json, frame.clone(), now);
         if entry.history.push(kept, settings, ids) {
             expiries.push(Reverse((now + settings.history_age, key.clone())));
@@ -400,20 +474,33 @@ impl Space {
         for id in slow {
             self.hub.end(&mut state, &id, CloseReason::Slow);
         }
-        Published { id, delivered, duplicate: false }
+        Published {
+            id,
+            delivered,
+            duplicate: false,
+        }
     }
 
     /// How many connections hear a channel.
     pub fn subscribers(&self, channel: &ChannelName) -> u64 {
         let state = self.hub.shared.state.lock();
-        state.channels.get(&self.key(channel)).map_or(0, |channel| channel.subscribers.len() as u64)
+        state
+            .channels
+            .get(&self.key(channel))
+            .map_or(0, |channel| channel.subscribers.len() as u64)
     }
 
     /// The ids of the connections that hear a channel, sorted, at most `limit` of them.
     pub fn presence(&self, channel: &ChannelName, limit: usize) -> Vec<String> {
         let state = self.hub.shared.state.lock();
-        let Some(channel) = state.channels.get(&self.key(channel)) else { return Vec::new() };
-        let mut ids: Vec<_> = channel.subscribers.keys().map(|id| id.to_string()).collect();
+        let Some(channel) = state.channels.get(&self.key(channel)) else {
+            return Vec::new();
+        };
+        let mut ids: Vec<_> = channel
+            .subscribers
+            .keys()
+            .map(|id| id.to_string())
+            .collect();
         drop(state);
         ids.sort_unstable();
         ids.truncate(limit);
@@ -423,14 +510,22 @@ impl Space {
     /// The newest events of a channel's history, oldest first, at most `limit` of them.
     pub fn history(&self, channel: &ChannelName, limit: usize) -> Vec<Event> {
         let state = self.hub.shared.state.lock();
-        let Some(channel) = state.channels.get(&self.key(channel)) else { return Vec::new() };
+        let Some(channel) = state.channels.get(&self.key(channel)) else {
+            return Vec::new();
+        };
         let newest = channel.history.newest(limit);
         drop(state);
-        newest.iter().filter_map(|kept| kept.event(self.event_data())).collect()
+        newest
+            .iter()
+            .filter_map(|kept| kept.event(self.event_data()))
+            .collect()
     }
 
     fn key(&self, channel: &ChannelName) -> ChannelKey {
-        ChannelKey { space: self.number, name: channel.clone() }
+        ChannelKey {
+            space: self.number,
+            name: channel.clone(),
+        }
     }
 }
 

@@ -65,13 +65,19 @@ impl Ids {
     /// The sequence number of an id that [`Ids::name`] gave.
     pub(super) fn parse(&self, id: &str) -> Option<u64> {
         let number = id.strip_prefix(self.epoch.as_str())?.strip_prefix('-')?;
-        let sequence = number.parse().ok().filter(|sequence| *sequence <= self.newest)?;
+        let sequence = number
+            .parse()
+            .ok()
+            .filter(|sequence| *sequence <= self.newest)?;
         // `parse` takes "+7" and "007" as well, which were never given.
         (self.name(sequence) == id).then_some(sequence)
     }
 
     pub(super) fn add(&mut self, id: &Arc<str>, sequence: u64) {
-        let place = self.own.entry(id.clone()).or_insert(Place { newest: 0, count: 0 });
+        let place = self.own.entry(id.clone()).or_insert(Place {
+            newest: 0,
+            count: 0,
+        });
         place.newest = sequence;
         place.count += 1;
     }
@@ -95,16 +101,27 @@ impl Ids {
 
     /// The place of an id that the channel itself does not hold.
     fn elsewhere(&self, id: &str) -> Option<u64> {
-        self.own.get(id).map(|place| place.newest).or_else(|| self.parse(id))
+        self.own
+            .get(id)
+            .map(|place| place.newest)
+            .or_else(|| self.parse(id))
     }
 }
 
 /// Queues what a connection missed on a channel since `last`.
-pub(super) fn replay(connection: &Connection, last: &str, channel: &ChannelName, history: &History, ids: &Ids) {
+pub(super) fn replay(
+    connection: &Connection,
+    last: &str,
+    channel: &ChannelName,
+    history: &History,
+    ids: &Ids,
+) {
     let position = history.position(last, ids).or_else(|| ids.elsewhere(last));
     let gap = position.is_none_or(|position| position < history.evicted_through());
     let gap = gap.then(|| gap_frame(channel, last));
-    let missed = position.into_iter().flat_map(|position| history.after(position));
+    let missed = position
+        .into_iter()
+        .flat_map(|position| history.after(position));
     connection.push_replay(gap.into_iter().chain(missed.map(|kept| kept.frame.clone())));
 }
 

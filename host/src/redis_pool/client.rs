@@ -33,7 +33,11 @@ impl RedisClient {
     }
 
     /// Sends any command but those that would change or block the shared connection.
-    pub async fn execute(&self, command: &str, arguments: Vec<Vec<u8>>) -> Result<Value, RedisError> {
+    pub async fn execute(
+        &self,
+        command: &str,
+        arguments: Vec<Vec<u8>>,
+    ) -> Result<Value, RedisError> {
         commands::check(command, &arguments)?;
         self.call(command, &arguments).await
     }
@@ -48,7 +52,12 @@ impl RedisClient {
     }
 
     /// Sets a key, for so many milliseconds or for ever.
-    pub async fn set(&self, key: &str, value: Vec<u8>, expires_in: Option<u64>) -> Result<(), RedisError> {
+    pub async fn set(
+        &self,
+        key: &str,
+        value: Vec<u8>,
+        expires_in: Option<u64>,
+    ) -> Result<(), RedisError> {
         let mut arguments = vec![key.as_bytes().to_vec(), value];
         if let Some(milliseconds) = expires_in {
             arguments.extend([b"PX".to_vec(), expiry(milliseconds)?.into_bytes()]);
@@ -118,23 +127,41 @@ impl RedisClient {
         Subscription::open(self.link.dialer(), self.url(), channel).await
     }
 
-    async fn members(&self, command: &str, key: &str, members: Vec<Vec<u8>>) -> Result<u64, RedisError> {
+    async fn members(
+        &self,
+        command: &str,
+        key: &str,
+        members: Vec<Vec<u8>>,
+    ) -> Result<u64, RedisError> {
         if members.is_empty() {
             return Ok(0);
         }
-        let arguments: Vec<_> = std::iter::once(key.as_bytes().to_vec()).chain(members).collect();
+        let arguments: Vec<_> = std::iter::once(key.as_bytes().to_vec())
+            .chain(members)
+            .collect();
         self.count(command, &arguments).await
     }
 
-    async fn count(&self, command: &str, arguments: &[impl AsRef<[u8]>]) -> Result<u64, RedisError> {
+    async fn count(
+        &self,
+        command: &str,
+        arguments: &[impl AsRef<[u8]>],
+    ) -> Result<u64, RedisError> {
         match self.call(command, arguments).await? {
             Value::Int(count) if count >= 0 => Ok(count.unsigned_abs()),
             other => Err(self.unexpected(command, &other)),
         }
     }
 
-    async fn call(&self, command: &str, arguments: &[impl AsRef<[u8]>]) -> Result<Value, RedisError> {
-        let reply = self.link.call(commands::encode(command, arguments)?).await?;
+    async fn call(
+        &self,
+        command: &str,
+        arguments: &[impl AsRef<[u8]>],
+    ) -> Result<Value, RedisError> {
+        let reply = self
+            .link
+            .call(commands::encode(command, arguments)?)
+            .await?;
         value::parse(&self.url().address(), &reply)
     }
 

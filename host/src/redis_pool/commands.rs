@@ -18,18 +18,22 @@ const STATE: &str = "it would change the connection for all who share it; user, 
 const BLOCKING: &str = "it would keep all who share the connection waiting; ask again instead, or use a command that \
                         answers at once";
 const ENDING: &str = "it would end the connection for all who share it";
-const REPLICATION: &str = "it would turn the connection, which others share, into one of a replica or a monitor";
+const REPLICATION: &str =
+    "it would turn the connection, which others share, into one of a replica or a monitor";
 
 /// Why a command cannot be sent over the shared connection, if it cannot.
 fn refusal(command: &str, arguments: &[Vec<u8>]) -> Option<&'static str> {
     let first = arguments.first().map(Vec::as_slice).unwrap_or_default();
     Some(match command {
-        "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE" | "SUNSUBSCRIBE" => PUBSUB,
+        "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE"
+        | "SUNSUBSCRIBE" => PUBSUB,
         "MULTI" | "EXEC" | "DISCARD" | "WATCH" | "UNWATCH" => TRANSACTION,
-        "AUTH" | "HELLO" | "SELECT" | "RESET" | "CLIENT" | "READONLY" | "READWRITE" | "ASKING" => STATE,
+        "AUTH" | "HELLO" | "SELECT" | "RESET" | "CLIENT" | "READONLY" | "READWRITE" | "ASKING" => {
+            STATE
+        }
         "SCRIPT" if first.eq_ignore_ascii_case(b"DEBUG") => STATE,
-        "BLPOP" | "BRPOP" | "BLMOVE" | "BRPOPLPUSH" | "BLMPOP" | "BZPOPMIN" | "BZPOPMAX" | "BZMPOP" | "WAIT"
-        | "WAITAOF" | "DEBUG" => BLOCKING,
+        "BLPOP" | "BRPOP" | "BLMOVE" | "BRPOPLPUSH" | "BLMPOP" | "BZPOPMIN" | "BZPOPMAX"
+        | "BZMPOP" | "WAIT" | "WAITAOF" | "DEBUG" => BLOCKING,
         "XREAD" | "XREADGROUP" if blocks(arguments) => BLOCKING,
         // Redis takes the last two for a browser that was tricked into speaking to it, and hangs up.
         "QUIT" | "SHUTDOWN" | "POST" | "HOST:" => ENDING,
@@ -57,7 +61,9 @@ fn blocks(arguments: &[Vec<u8>]) -> bool {
 /// Refuses what cannot be sent over the shared connection.
 pub(super) fn check(command: &str, arguments: &[Vec<u8>]) -> Result<(), RedisError> {
     if command.is_empty() {
-        return Err(RedisError::Invalid("a Redis command must not be empty".into()));
+        return Err(RedisError::Invalid(
+            "a Redis command must not be empty".into(),
+        ));
     }
     if command.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(RedisError::Invalid(format!(
@@ -74,7 +80,11 @@ pub(super) fn check(command: &str, arguments: &[Vec<u8>]) -> Result<(), RedisErr
 
 /// A command in its form on the wire.
 pub(super) fn encode(command: &str, arguments: &[impl AsRef<[u8]>]) -> Result<Vec<u8>, RedisError> {
-    let bytes = command.len() + arguments.iter().map(|argument| argument.as_ref().len()).sum::<usize>();
+    let bytes = command.len()
+        + arguments
+            .iter()
+            .map(|argument| argument.as_ref().len())
+            .sum::<usize>();
     if bytes > COMMAND_BYTES || arguments.len() > ARGUMENTS {
         return Err(RedisError::Limited(format!(
             "a Redis command has at most {COMMAND_BYTES} bytes and {ARGUMENTS} arguments, and this one has {bytes} \
@@ -111,13 +121,50 @@ mod tests {
     #[test]
     fn commands_that_the_shared_connection_cannot_bear_are_denied() {
         for line in [
-            "SUBSCRIBE a", "psubscribe a*", "SSubscribe a", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE", "MONITOR",
-            "MULTI", "exec", "DISCARD", "WATCH k", "UNWATCH", "SELECT 1", "AUTH x", "HELLO 3", "RESET", "QUIT",
-            "CLIENT REPLY OFF", "CLIENT KILL x", "READONLY", "READWRITE", "ASKING", "SYNC", "PSYNC ? -1",
-            "REPLCONF x", "BLPOP k 0", "BRPOP k 0", "BLMOVE a b LEFT LEFT 0", "BRPOPLPUSH a b 0", "BZPOPMIN k 0",
-            "BZPOPMAX k 0", "BLMPOP 0 1 k LEFT", "BZMPOP 0 1 k MIN", "XREAD BLOCK 0 STREAMS s $",
-            "xread COUNT 1 block 0 STREAMS s $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >", "WAIT 1 0",
-            "WAITAOF 1 1 0", "DEBUG SLEEP 1", "debug sleep 1", "SHUTDOWN", "POST", "host:", "SCRIPT DEBUG YES",
+            "SUBSCRIBE a",
+            "psubscribe a*",
+            "SSubscribe a",
+            "UNSUBSCRIBE",
+            "PUNSUBSCRIBE",
+            "SUNSUBSCRIBE",
+            "MONITOR",
+            "MULTI",
+            "exec",
+            "DISCARD",
+            "WATCH k",
+            "UNWATCH",
+            "SELECT 1",
+            "AUTH x",
+            "HELLO 3",
+            "RESET",
+            "QUIT",
+            "CLIENT REPLY OFF",
+            "CLIENT KILL x",
+            "READONLY",
+            "READWRITE",
+            "ASKING",
+            "SYNC",
+            "PSYNC ? -1",
+            "REPLCONF x",
+            "BLPOP k 0",
+            "BRPOP k 0",
+            "BLMOVE a b LEFT LEFT 0",
+            "BRPOPLPUSH a b 0",
+            "BZPOPMIN k 0",
+            "BZPOPMAX k 0",
+            "BLMPOP 0 1 k LEFT",
+            "BZMPOP 0 1 k MIN",
+            "XREAD BLOCK 0 STREAMS s $",
+            "xread COUNT 1 block 0 STREAMS s $",
+            "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+            "WAIT 1 0",
+            "WAITAOF 1 1 0",
+            "DEBUG SLEEP 1",
+            "debug sleep 1",
+            "SHUTDOWN",
+            "POST",
+            "host:",
+            "SCRIPT DEBUG YES",
         ] {
             let Err(RedisError::Denied(error)) = outcome(line) else {
                 panic!("{line} was allowed");
@@ -129,8 +176,16 @@ mod tests {
     #[test]
     fn all_others_are_allowed() {
         for line in [
-            "GET k", "EVAL return 0", "PUBLISH c BLOCK", "XREAD STREAMS BLOCK 0", "XREADGROUP GROUP BLOCK BLOCK STREAMS s >",
-            "SCRIPT LOAD DEBUG", "PING", "SUBSTR k 0 1", "FT.SEARCH i q", "PUBSUB CHANNELS",
+            "GET k",
+            "EVAL return 0",
+            "PUBLISH c BLOCK",
+            "XREAD STREAMS BLOCK 0",
+            "XREADGROUP GROUP BLOCK BLOCK STREAMS s >",
+            "SCRIPT LOAD DEBUG",
+            "PING",
+            "SUBSTR k 0 1",
+            "FT.SEARCH i q",
+            "PUBSUB CHANNELS",
         ] {
             assert_eq!(outcome(line), Ok(()), "{line}");
         }
@@ -139,7 +194,10 @@ mod tests {
     #[test]
     fn a_command_is_one_word() {
         for command in ["", " ", "GET k", "GET\r\n", "\0", "GET\u{a0}k"] {
-            assert!(matches!(check(command, &[]), Err(RedisError::Invalid(_))), "{command:?}");
+            assert!(
+                matches!(check(command, &[]), Err(RedisError::Invalid(_))),
+                "{command:?}"
+            );
         }
     }
 
@@ -148,7 +206,10 @@ mod tests {
         let wire = encode("SET", &[b"k\r\n".as_slice(), b""]).unwrap();
         assert_eq!(wire, b"*3\r\n$3\r\nSET\r\n$3\r\nk\r\n\r\n$0\r\n\r\n");
         let large = vec![0; COMMAND_BYTES];
-        assert!(matches!(encode("SET", &[large]), Err(RedisError::Limited(_))));
+        assert!(matches!(
+            encode("SET", &[large]),
+            Err(RedisError::Limited(_))
+        ));
         let many = vec![[0u8; 0]; ARGUMENTS + 1];
         assert!(matches!(encode("DEL", &many), Err(RedisError::Limited(_))));
     }

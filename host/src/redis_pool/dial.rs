@@ -88,17 +88,25 @@ impl Dialer {
             return Ok(Box::new(stream));
         }
         let name = ServerName::try_from(url.host().to_owned()).map_err(|error| {
-            RedisError::Invalid(format!("a certificate cannot be for {}: {error}", url.address()))
+            RedisError::Invalid(format!(
+                "a certificate cannot be for {}: {error}",
+                url.address()
+            ))
         })?;
         let config = self.tls.get_or_try_init(|| self.tls_config()).await?;
-        match TlsConnector::from(config.clone()).connect(name, stream).await {
+        match TlsConnector::from(config.clone())
+            .connect(name, stream)
+            .await
+        {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) => Err(tls_failed(url, &error)),
         }
     }
 
     async fn tls_config(&self) -> Result<Arc<ClientConfig>, RedisError> {
-        let broken = |error: &dyn std::fmt::Display| RedisError::Unavailable(format!("TLS cannot be set up: {error}"));
+        let broken = |error: &dyn std::fmt::Display| {
+            RedisError::Unavailable(format!("TLS cannot be set up: {error}"))
+        };
         // It reads files.
         let system = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs);
         let system = system.await.map_err(|error| broken(&error))?;
@@ -106,7 +114,9 @@ impl Dialer {
         // Systems hold certificates that rustls cannot read; whoever needs one of these is told by the handshake.
         roots.add_parsable_certificates(system.certs);
         for authority in &self.authorities {
-            roots.add(authority.clone()).map_err(|error| broken(&error))?;
+            roots
+                .add(authority.clone())
+                .map_err(|error| broken(&error))?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
@@ -127,20 +137,26 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RedisError>
         ))
     };
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
-    let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(|error| unreadable(&error))?;
+    let certificates: Vec<_> = certificates
+        .collect::<Result<_, _>>()
+        .map_err(|error| unreadable(&error))?;
     if certificates.is_empty() {
         return Err(unreadable(&"it holds no certificate"));
     }
     let mut roots = RootCertStore::empty();
     for certificate in &certificates {
-        roots.add(certificate.clone()).map_err(|error| unreadable(&error))?;
+        roots
+            .add(certificate.clone())
+            .map_err(|error| unreadable(&error))?;
     }
     Ok(certificates)
 }
 
 fn tls_failed(url: &RedisUrl, error: &io::Error) -> RedisError {
     let address = url.address();
-    let cause = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    let cause = error
+        .get_ref()
+        .and_then(|error| error.downcast_ref::<rustls::Error>());
     RedisError::Unavailable(match cause {
         Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => format!(
             "the certificate of Redis at {address} is not trusted: nobody known has issued it; set `redis.ca-file` \
@@ -195,7 +211,9 @@ async fn log_in(connection: &mut Connection, url: &RedisUrl) -> Result<(), Redis
     }
     match ask(connection, url, "PING", &[] as &[&[u8]]).await? {
         // Logged in, and not allowed this one command: there are others.
-        Some(error) if !error.starts_with("NOPERM") => Err(RedisError::from_setup(&url.address(), &error)),
+        Some(error) if !error.starts_with("NOPERM") => {
+            Err(RedisError::from_setup(&url.address(), &error))
+        }
         _ => Ok(()),
     }
 }
@@ -221,7 +239,11 @@ pub(super) async fn ask(
         Err(error) => Err(RedisError::Unavailable(format!(
             "Redis at {} broke off while the connection was made: {error}{}",
             url.address(),
-            if url.is_tls() { "" } else { "; where the server wants TLS, write rediss:// in the URL" }
+            if url.is_tls() {
+                ""
+            } else {
+                "; where the server wants TLS, write rediss:// in the URL"
+            }
         ))),
     }
 }
@@ -232,14 +254,21 @@ mod tests {
 
     #[test]
     fn a_file_without_certificates_is_refused_by_name() {
-        for content in [None, Some("no certificate\n"), Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")] {
+        for content in [
+            None,
+            Some("no certificate\n"),
+            Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+        ] {
             let path = std::env::temp_dir().join(format!("fanfare-ca-{:x}", rand::random::<u64>()));
             if let Some(content) = content {
                 std::fs::write(&path, content).unwrap();
             }
             let error = Dialer::new(Some(path.clone()), Duration::from_secs(1)).unwrap_err();
             let _ = std::fs::remove_file(&path);
-            assert!(matches!(&error, RedisError::Invalid(text) if text.contains("`redis.ca-file`")), "{error}");
+            assert!(
+                matches!(&error, RedisError::Invalid(text) if text.contains("`redis.ca-file`")),
+                "{error}"
+            );
         }
     }
 }

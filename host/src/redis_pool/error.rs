@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn an_error_of_the_setup_never_repeats_the_password() {
-        let text = "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'bob' 'hunter2'";
+        let text =
+            "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'bob' 'hunter2'";
         let error = RedisError::from_setup("h:1", text).to_string();
         assert!(error.contains("unknown command 'HELLO'"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");

@@ -46,7 +46,10 @@ impl Line {
     /// not yet written when this future is dropped is not sent.
     pub(super) async fn call(&self, command: Vec<u8>) -> Result<Reply, Broken> {
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Request { command, answer }).await.map_err(|_| Broken)?;
+        self.requests
+            .send(Request { command, answer })
+            .await
+            .map_err(|_| Broken)?;
         answered.await.map_err(|_| Broken)
     }
 }
@@ -62,7 +65,9 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
         ended = write(socket, requests, &waiting) => ended,
         ended = read(replies, &waiting) => ended,
     };
-    ended.err().unwrap_or_else(|| io::Error::other("nobody uses it any more"))
+    ended
+        .err()
+        .unwrap_or_else(|| io::Error::other("nobody uses it any more"))
 }
 
 type Waiting = Mutex<VecDeque<oneshot::Sender<Reply>>>;
@@ -88,7 +93,10 @@ async fn write<S: AsyncWrite>(
     Ok(())
 }
 
-async fn read<S: AsyncRead>(mut replies: Replies<ReadHalf<S>>, waiting: &Waiting) -> io::Result<()> {
+async fn read<S: AsyncRead>(
+    mut replies: Replies<ReadHalf<S>>,
+    waiting: &Waiting,
+) -> io::Result<()> {
     loop {
         let reply = replies.next().await?;
         if matches!(&reply, Reply::Whole(bytes) if bytes.starts_with(b">")) {
@@ -137,7 +145,10 @@ mod tests {
         let (a, b) = (line.call(b"a".to_vec()), line.call(b"b".to_vec()));
         let (a, b, ()) = tokio::join!(a, b, async {
             expect(&mut server, "ab").await;
-            server.write_all(b">1\r\n+news\r\n:1\r\n+two\r\n").await.unwrap();
+            server
+                .write_all(b">1\r\n+news\r\n:1\r\n+two\r\n")
+                .await
+                .unwrap();
         });
         assert_eq!((a, b), (whole(":1\r\n"), whole("+two\r\n")));
     }

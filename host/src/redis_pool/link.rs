@@ -56,7 +56,13 @@ impl Link {
             doubt: doubt.clone(),
         };
         let _supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor.run()));
-        Self { url, dialer, status, doubt, _supervisor }
+        Self {
+            url,
+            dialer,
+            status,
+            doubt,
+            _supervisor,
+        }
     }
 
     pub(super) fn url(&self) -> &RedisUrl {
@@ -76,7 +82,9 @@ impl Link {
     pub(super) async fn connected(&self) -> Result<(), RedisError> {
         let mut status = self.status.clone();
         // The attempt has a timeout of its own.
-        let settled = status.wait_for(|status| !matches!(status, Status::Connecting)).await;
+        let settled = status
+            .wait_for(|status| !matches!(status, Status::Connecting))
+            .await;
         if settled.is_err() {
             return Err(self.unavailable("is not used any more, because the node is shutting down"));
         }
@@ -140,7 +148,11 @@ impl Supervisor {
             let since = Instant::now();
             let reason = self.serve(connection).await;
             backoff.lasted(since.elapsed());
-            tracing::warn!(address, reason, "the connection to Redis broke; commands fail until it is back");
+            tracing::warn!(
+                address,
+                reason,
+                "the connection to Redis broke; commands fail until it is back"
+            );
             self.status.send_replace(Status::Down(RedisError::Unavailable(format!(
                 "Redis at {address} is away: {reason}; the connection will be made again as soon as it is back"
             ))));
@@ -189,6 +201,8 @@ impl Supervisor {
 
 /// Whether the server answers, whatever it answers.
 async fn is_alive(line: &Line) -> bool {
-    let Ok(ping) = commands::encode("PING", &[] as &[&[u8]]) else { return false };
+    let Ok(ping) = commands::encode("PING", &[] as &[&[u8]]) else {
+        return false;
+    };
     line.call(ping).await.is_ok()
 }

@@ -3,22 +3,22 @@
 //! # Layout
 //!
 //! - [`RedisPool`]: one connection for each URL, however many guests use it, in all apps.
-//! - [`url`]: where a server is and how to log in.
-//! - [`client`]: the handle that guests hold, with its commands.
-//! - [`commands`]: what the shared connection cannot bear; commands on the wire.
-//! - [`link`]: one pooled connection, made once and made anew when it breaks.
-//! - [`line`]: one socket that many callers share.
-//! - [`replies`]: where a reply ends; how large it may be.
-//! - [`value`]: what a reply says; answers made flat.
-//! - [`subscription`]: a connection of its own that hears a channel.
-//! - [`dial`]: name, socket, TLS, login.
-//! - [`backoff`]: how long to wait before the next attempt.
+//! - `url`: where a server is and how to log in.
+//! - `client`: the handle that guests hold, with its commands.
+//! - `commands`: what the shared connection cannot bear; commands on the wire.
+//! - `link`: one pooled connection, made once and made anew when it breaks.
+//! - `line`: one socket that many callers share.
+//! - `replies`: where a reply ends; how large it may be.
+//! - `value`: what a reply says; answers made flat.
+//! - `subscription`: a connection of its own that hears a channel.
+//! - `dial`: name, socket, TLS, login.
+//! - `backoff`: how long to wait before the next attempt.
 //!
 //! # One connection for all
 //!
 //! What one guest does must not harm another that shares its connection. So a command that would change or block
 //! it is refused before it is sent; a reply that is too large is skipped while it arrives, and one that cannot be
-//! read is the trouble of its caller alone. That is why the socket is shared by [`line`], which cuts replies apart
+//! read is the trouble of its caller alone. That is why the socket is shared by `line`, which cuts replies apart
 //! without understanding them, and only then are they parsed, each on its own.
 
 mod backoff;
@@ -78,7 +78,10 @@ impl RedisPool {
     /// A pool without connections. Errors are [`RedisError::Invalid`] and name the file.
     pub fn new(settings: Settings) -> Result<Self, RedisError> {
         let dialer = Dialer::new(settings.ca_file, settings.timeout)?;
-        Ok(Self { dialer: Arc::new(dialer), links: Mutex::default() })
+        Ok(Self {
+            dialer: Arc::new(dialer),
+            links: Mutex::default(),
+        })
     }
 
     /// The connection of this URL, made if there is none. Those who ask at the same time share one attempt, and

@@ -43,7 +43,12 @@ pub(super) struct Replies<R> {
 
 impl<R: AsyncRead + Unpin> Replies<R> {
     pub(super) fn new(socket: R) -> Self {
-        Self { socket, buffer: BytesMut::new(), scanned: 0, scanner: Scanner::new() }
+        Self {
+            socket,
+            buffer: BytesMut::new(),
+            scanned: 0,
+            scanner: Scanner::new(),
+        }
     }
 
     /// Where replies are read from, to write to it.
@@ -56,9 +61,19 @@ impl<R: AsyncRead + Unpin> Replies<R> {
     where
         R: AsyncWrite,
     {
-        let Self { socket, buffer, scanned, scanner } = self;
+        let Self {
+            socket,
+            buffer,
+            scanned,
+            scanner,
+        } = self;
         let (reader, writer) = tokio::io::split(socket);
-        let replies = Replies { socket: reader, buffer, scanned, scanner };
+        let replies = Replies {
+            socket: reader,
+            buffer,
+            scanned,
+            scanner,
+        };
         (replies, writer)
     }
 
@@ -145,7 +160,9 @@ impl Scanner {
     fn step(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.part {
             Part::Payload(left) => {
-                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                let taken = usize::try_from(*left)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len());
                 *left -= taken as u64;
                 if *left == 0 {
                     self.element_ended();
@@ -185,7 +202,12 @@ impl Scanner {
             Some(b'*' | b'~' | b'>') => self.array(length(header)?.unwrap_or(0)),
             Some(b'%') => self.array(length(header)?.unwrap_or(0).saturating_mul(2)),
             // Attributes stand in front of the element that they belong to.
-            Some(b'|') => self.array(length(header)?.unwrap_or(0).saturating_mul(2).saturating_add(1)),
+            Some(b'|') => self.array(
+                length(header)?
+                    .unwrap_or(0)
+                    .saturating_mul(2)
+                    .saturating_add(1),
+            ),
             _ => Err(odd("an element of an unknown type")),
         }
     }
@@ -193,7 +215,9 @@ impl Scanner {
     /// An element is an array of so many others.
     fn array(&mut self, length: u64) -> io::Result<()> {
         let after = self.open - 1;
-        self.open = after.checked_add(length).ok_or_else(|| odd("an endless array"))?;
+        self.open = after
+            .checked_add(length)
+            .ok_or_else(|| odd("an endless array"))?;
         self.elements = self.elements.saturating_add(length);
         self.levels.push(after);
         if self.elements > REPLY_ELEMENTS || self.levels.len() > REPLY_DEPTH {
@@ -253,7 +277,9 @@ mod tests {
     /// All replies of a stream that arrives in pieces of so many bytes.
     fn cut(stream: &[u8], piece: usize) -> (Vec<Reply>, io::Error) {
         let mut replies = Replies::new(Pieces(stream, piece));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let mut out = Vec::new();
             loop {
@@ -327,7 +353,15 @@ mod tests {
         let mut stream = [large, many, deep].concat();
         stream.extend_from_slice(b"+OK\r\n");
         let (replies, _) = cut(&stream, 100_000);
-        assert_eq!(replies, [Reply::TooLarge, Reply::TooLarge, Reply::TooLarge, whole(b"+OK\r\n")]);
+        assert_eq!(
+            replies,
+            [
+                Reply::TooLarge,
+                Reply::TooLarge,
+                Reply::TooLarge,
+                whole(b"+OK\r\n")
+            ]
+        );
     }
 
     #[test]

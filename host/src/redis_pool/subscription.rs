@@ -31,13 +31,21 @@ pub enum Heard {
 }
 
 impl Subscription {
-    pub(super) async fn open(dialer: &Arc<Dialer>, url: &RedisUrl, channel: &str) -> Result<Self, RedisError> {
+    pub(super) async fn open(
+        dialer: &Arc<Dialer>,
+        url: &RedisUrl,
+        channel: &str,
+    ) -> Result<Self, RedisError> {
         let address = url.address();
         let mut connection = dialer.open(url).await?;
         let channel = [channel];
         let confirmed = ask(&mut connection, url, "SUBSCRIBE", &channel);
         match timeout(dialer.timeout(), confirmed).await {
-            Ok(Ok(None)) => Ok(Self { connection, url: url.clone(), timeout: dialer.timeout() }),
+            Ok(Ok(None)) => Ok(Self {
+                connection,
+                url: url.clone(),
+                timeout: dialer.timeout(),
+            }),
             Ok(Ok(Some(error))) => Err(match RedisError::from_reply(&address, &error) {
                 RedisError::Other(text) => RedisError::Unavailable(format!(
                     "Redis at {address} does not let the channel be heard. It says: {text}"
@@ -59,7 +67,11 @@ impl Subscription {
         let mut asked = false;
         loop {
             // A server that is quiet is asked for a sign of life; one that then stays quiet is gone.
-            let patience = if asked { self.timeout } else { self.timeout * 2 };
+            let patience = if asked {
+                self.timeout
+            } else {
+                self.timeout * 2
+            };
             match timeout(patience, self.connection.next()).await {
                 Ok(Ok(Reply::TooLarge)) => return Ok(Heard::TooLarge),
                 Ok(Ok(Reply::Whole(reply))) => {
@@ -105,7 +117,10 @@ impl std::fmt::Debug for Subscription {
 /// The payload, if this is a message: in the newer protocol a push, in the older one an array.
 fn message(reply: &[u8]) -> Option<Vec<u8>> {
     let parts = match redis::parse_redis_value(reply).ok()? {
-        Value::Push { kind: PushKind::Message, data } => data,
+        Value::Push {
+            kind: PushKind::Message,
+            data,
+        } => data,
         Value::Array(mut parts) if parts.len() == 3 => {
             let kind = parts.remove(0);
             if kind != Value::BulkString(b"message".to_vec()) {
@@ -138,7 +153,11 @@ mod tests {
             ("-ERR no\r\n", None),
             (":1\r\n", None),
         ] {
-            assert_eq!(message(wire.as_bytes()).as_deref(), payload.map(str::as_bytes), "{wire:?}");
+            assert_eq!(
+                message(wire.as_bytes()).as_deref(),
+                payload.map(str::as_bytes),
+                "{wire:?}"
+            );
         }
     }
 }

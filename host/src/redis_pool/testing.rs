@@ -27,7 +27,8 @@ pub(crate) struct Server {
 impl Server {
     /// A server on a port that was free.
     pub(crate) fn start(options: &[&str]) -> Self {
-        let directory = std::env::temp_dir().join(format!("fanfare-redis-{:016x}", rand::random::<u64>()));
+        let directory =
+            std::env::temp_dir().join(format!("fanfare-redis-{:016x}", rand::random::<u64>()));
         fs::create_dir_all(&directory).unwrap();
         let mut server = Self {
             port: free_port(),
@@ -44,9 +45,22 @@ impl Server {
         self.kill();
         // With `port 0` among the options, it is the port for TLS.
         let port = self.port.to_string();
-        let options = self.options.iter().map(|option| option.replace("{port}", &port));
+        let options = self
+            .options
+            .iter()
+            .map(|option| option.replace("{port}", &port));
         let child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port, "--dir"])
+            .args([
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--port",
+                &port,
+                "--dir",
+            ])
             .arg(&self.directory)
             .args(options)
             .stdin(Stdio::null())
@@ -56,6 +70,8 @@ impl Server {
         self.process = Some(child);
         let started = Instant::now();
         while !self.answers() {
+            let ended = self.process.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "redis-server does not take its options");
             assert!(started.elapsed() < PATIENCE, "redis-server does not start");
             thread::sleep(Duration::from_millis(5));
         }
@@ -73,7 +89,13 @@ impl Server {
     pub(crate) fn freeze(&self, frozen: bool) {
         let signal = if frozen { "-STOP" } else { "-CONT" };
         let id = self.process.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -88,7 +110,9 @@ impl Server {
     /// Asks it something over a connection of its own, such as `CLIENT LIST`.
     pub(crate) fn ask(&self, line: &str) -> String {
         let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        socket.write_all(format!("{line}\r\nQUIT\r\n").as_bytes()).unwrap();
+        socket
+            .write_all(format!("{line}\r\nQUIT\r\n").as_bytes())
+            .unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
         answer
@@ -97,22 +121,31 @@ impl Server {
     /// How many connections of ours it has.
     pub(crate) fn connections(&self) -> usize {
         let list = self.ask("CLIENT LIST");
-        list.lines().filter(|line| line.contains(" name=fanfare ")).count()
+        list.lines()
+            .filter(|line| line.contains(" name=fanfare "))
+            .count()
     }
 
     /// How many connections listen.
     pub(crate) fn subscriptions(&self) -> usize {
         let list = self.ask("CLIENT LIST TYPE pubsub");
-        list.lines().filter(|line| line.contains(" name=fanfare ")).count()
+        list.lines()
+            .filter(|line| line.contains(" name=fanfare "))
+            .count()
     }
 
     /// A client without a password.
     pub(crate) async fn client(&self) -> RedisClient {
-        pool(Duration::from_secs(5)).connect(&self.url("", "")).await.unwrap()
+        pool(Duration::from_secs(5))
+            .connect(&self.url("", ""))
+            .await
+            .unwrap()
     }
 
     fn answers(&self) -> bool {
-        let Ok(mut socket) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
+        let Ok(mut socket) = TcpStream::connect(("127.0.0.1", self.port)) else {
+            return false;
+        };
         if self.options.iter().any(|option| option == "--tls-port") {
             return true;
         }
@@ -131,19 +164,31 @@ impl Drop for Server {
 
 /// A pool that trusts nobody in particular.
 pub(crate) fn pool(timeout: Duration) -> RedisPool {
-    RedisPool::new(Settings { ca_file: None, timeout }).unwrap()
+    RedisPool::new(Settings {
+        ca_file: None,
+        timeout,
+    })
+    .unwrap()
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, nor will: it is none of those that the system gives to outgoing connections.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    loop {
+        let port = rand::random_range(20_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Waits until something is so.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
     let started = Instant::now();
     while !condition().await {
-        assert!(started.elapsed() < PATIENCE, "it never came to be that {what}");
+        assert!(
+            started.elapsed() < PATIENCE,
+            "it never came to be that {what}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -155,7 +200,8 @@ pub(crate) struct Certificates {
 
 impl Certificates {
     pub(crate) fn make() -> Self {
-        let directory = std::env::temp_dir().join(format!("fanfare-tls-{:016x}", rand::random::<u64>()));
+        let directory =
+            std::env::temp_dir().join(format!("fanfare-tls-{:016x}", rand::random::<u64>()));
         fs::create_dir_all(&directory).unwrap();
         let authority_key = rcgen::KeyPair::generate().unwrap();
         let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -164,7 +210,10 @@ impl Certificates {
         let issuer = rcgen::Issuer::new(authority, authority_key);
         let key = rcgen::KeyPair::generate().unwrap();
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+        let certificate = rcgen::CertificateParams::new(names)
+            .unwrap()
+            .signed_by(&key, &issuer)
+            .unwrap();
         fs::write(directory.join("ca.pem"), authority_certificate.pem()).unwrap();
         fs::write(directory.join("cert.pem"), certificate.pem()).unwrap();
         fs::write(directory.join("key.pem"), key.serialize_pem()).unwrap();

@@ -45,7 +45,10 @@ async fn all_clients_of_a_url_share_one_connection() {
 
     // All of it is given back with the pool and its clients.
     drop((clients, other_database, pool));
-    until("the connections are closed", || async { server.connections() == 0 }).await;
+    until("the connections are closed", || async {
+        server.connections() == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -59,22 +62,55 @@ async fn typed_commands_do_what_they_say() {
     assert!(client.expire("k", 60_000).await.unwrap());
     assert!(!client.expire("none", 60_000).await.unwrap());
     client.set("short", bytes("x"), Some(1)).await.unwrap();
-    until("the key is gone", || async { !client.exists("short").await.unwrap() }).await;
-    assert!(matches!(client.set("k", bytes("x"), Some(0)).await, Err(RedisError::Invalid(_))));
-    assert!(matches!(client.expire("k", 0).await, Err(RedisError::Invalid(_))));
+    until("the key is gone", || async {
+        !client.exists("short").await.unwrap()
+    })
+    .await;
+    assert!(matches!(
+        client.set("k", bytes("x"), Some(0)).await,
+        Err(RedisError::Invalid(_))
+    ));
+    assert!(matches!(
+        client.expire("k", 0).await,
+        Err(RedisError::Invalid(_))
+    ));
     assert_eq!(client.incr("n", 5).await.unwrap(), 5);
     assert_eq!(client.incr("n", -7).await.unwrap(), -2);
     assert_eq!(client.incr("n", i64::MIN).await.map_err(|_| ()), Err(()));
-    assert_eq!(client.sadd("s", vec![bytes("a"), bytes("b"), bytes("a")]).await.unwrap(), 2);
-    assert_eq!(client.srem("s", vec![bytes("a"), bytes("c")]).await.unwrap(), 1);
+    assert_eq!(
+        client
+            .sadd("s", vec![bytes("a"), bytes("b"), bytes("a")])
+            .await
+            .unwrap(),
+        2
+    );
+    assert_eq!(
+        client
+            .srem("s", vec![bytes("a"), bytes("c")])
+            .await
+            .unwrap(),
+        1
+    );
     assert_eq!(client.smembers("s").await.unwrap(), [bytes("b")]);
-    assert_eq!(client.smembers("none").await.unwrap(), Vec::<Vec<u8>>::new());
+    assert_eq!(
+        client.smembers("none").await.unwrap(),
+        Vec::<Vec<u8>>::new()
+    );
     assert_eq!(client.sadd("s", Vec::new()).await.unwrap(), 0);
     assert_eq!(client.publish("nobody", bytes("x")).await.unwrap(), 0);
-    assert_eq!(client.del(vec!["k".into(), "n".into(), "none".into()]).await.unwrap(), 2);
+    assert_eq!(
+        client
+            .del(vec!["k".into(), "n".into(), "none".into()])
+            .await
+            .unwrap(),
+        2
+    );
     assert_eq!(client.del(Vec::new()).await.unwrap(), 0);
     let error = client.incr("s", 1).await.unwrap_err();
-    assert!(matches!(&error, RedisError::Other(text) if text.starts_with("WRONGTYPE ")), "{error}");
+    assert!(
+        matches!(&error, RedisError::Other(text) if text.starts_with("WRONGTYPE ")),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -89,7 +125,14 @@ async fn any_command_can_be_sent_and_answers_in_the_newer_protocol() {
         }
     };
     assert_eq!(parts("hset h a 1").await, [Part::Integer(1)]);
-    assert_eq!(parts("HGETALL h").await, [Part::Array(2), Part::Bytes(bytes("a")), Part::Bytes(bytes("1"))]);
+    assert_eq!(
+        parts("HGETALL h").await,
+        [
+            Part::Array(2),
+            Part::Bytes(bytes("a")),
+            Part::Bytes(bytes("1"))
+        ]
+    );
     assert_eq!(parts("ZADD z 1.5 m").await, [Part::Integer(1)]);
     assert_eq!(parts("ZSCORE z m").await, [Part::Double(1.5)]);
     assert_eq!(parts("GET none").await, [Part::Nil]);
@@ -103,20 +146,37 @@ async fn any_command_can_be_sent_and_answers_in_the_newer_protocol() {
             Part::Status("fine".into())
         ]
     );
-    let error = client.execute("NOSUCH", vec![b"\xff\r\n".to_vec()]).await.unwrap_err();
-    assert!(matches!(&error, RedisError::Other(text) if text.contains("unknown command")), "{error}");
+    let error = client
+        .execute("NOSUCH", vec![b"\xff\r\n".to_vec()])
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, RedisError::Other(text) if text.contains("unknown command")),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn what_the_shared_connection_cannot_bear_never_reaches_it() {
     let server = Server::start(&[]);
     let client = server.client().await;
-    for line in ["SUBSCRIBE c", "monitor x", "MULTI x", "SELECT 1", "BLPOP k 0", "CLIENT REPLY OFF", "XREAD BLOCK 0 STREAMS s $"] {
+    for line in [
+        "SUBSCRIBE c",
+        "monitor x",
+        "MULTI x",
+        "SELECT 1",
+        "BLPOP k 0",
+        "CLIENT REPLY OFF",
+        "XREAD BLOCK 0 STREAMS s $",
+    ] {
         let (command, rest) = line.split_once(' ').unwrap();
         let error = client.execute(command, arguments(rest)).await.unwrap_err();
         assert!(matches!(error, RedisError::Denied(_)), "{line}: {error}");
     }
-    assert!(matches!(client.execute("GET k", Vec::new()).await, Err(RedisError::Invalid(_))));
+    assert!(matches!(
+        client.execute("GET k", Vec::new()).await,
+        Err(RedisError::Invalid(_))
+    ));
     assert_eq!(client.get("k").await, Ok(None));
 }
 
@@ -138,8 +198,14 @@ async fn a_guest_with_odd_answers_harms_no_other() {
         assert!(matches!(eval(deep).await, Err(RedisError::Limited(_))));
         let large = "return string.rep('x', 40 * 1024 * 1024)";
         assert!(matches!(eval(large).await, Err(RedisError::Limited(_))));
-        assert!(matches!(eval("return {ok = '\\255'}").await, Err(RedisError::Other(_))));
-        assert!(matches!(eval("return {err = '\\255'}").await, Err(RedisError::Other(_))));
+        assert!(matches!(
+            eval("return {ok = '\\255'}").await,
+            Err(RedisError::Other(_))
+        ));
+        assert!(matches!(
+            eval("return {err = '\\255'}").await,
+            Err(RedisError::Other(_))
+        ));
     }
     quiet.await.unwrap();
     assert_eq!(server.connections(), 1);
@@ -149,13 +215,22 @@ async fn a_guest_with_odd_answers_harms_no_other() {
 async fn refused_credentials_are_denied_and_tried_anew() {
     let mut server = Server::start(&["--requirepass", "hunter2"]);
     let pool = pool(TIMEOUT);
-    for (login, hint) in [("", "NOAUTH"), (":wrong@", "WRONGPASS"), ("bob:hunter2@", "WRONGPASS")] {
+    for (login, hint) in [
+        ("", "NOAUTH"),
+        (":wrong@", "WRONGPASS"),
+        ("bob:hunter2@", "WRONGPASS"),
+    ] {
         let error = pool.connect(&server.url(login, "")).await.unwrap_err();
-        assert!(matches!(&error, RedisError::Denied(text) if text.contains(hint)), "{login}: {error}");
+        assert!(
+            matches!(&error, RedisError::Denied(text) if text.contains(hint)),
+            "{login}: {error}"
+        );
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
     pool.connect(&server.url(":hunter2@", "")).await.unwrap();
-    pool.connect(&server.url("default:hunter2@", "")).await.unwrap();
+    pool.connect(&server.url("default:hunter2@", ""))
+        .await
+        .unwrap();
     // What failed is not remembered.
     server.options = vec!["--requirepass".into(), "wrong".into()];
     server.restart();
@@ -170,15 +245,27 @@ async fn users_have_the_permissions_that_the_server_gives_them() {
     let bob = pool.connect(&server.url("bob:pw@", "")).await.unwrap();
     assert_eq!(bob.get("mine").await, Ok(None));
     assert!(matches!(bob.get("other").await, Err(RedisError::Denied(_))));
-    assert!(matches!(bob.set("mine", Vec::new(), None).await, Err(RedisError::Denied(_))));
-    assert!(matches!(bob.subscribe("c").await, Err(RedisError::Denied(_))));
+    assert!(matches!(
+        bob.set("mine", Vec::new(), None).await,
+        Err(RedisError::Denied(_))
+    ));
+    assert!(matches!(
+        bob.subscribe("c").await,
+        Err(RedisError::Denied(_))
+    ));
 }
 
 #[tokio::test]
 async fn a_database_that_is_not_there_is_invalid() {
     let server = Server::start(&["--databases", "4"]);
-    let error = pool(TIMEOUT).connect(&server.url("", "/4")).await.unwrap_err();
-    assert!(matches!(&error, RedisError::Invalid(text) if text.contains("database 4")), "{error}");
+    let error = pool(TIMEOUT)
+        .connect(&server.url("", "/4"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, RedisError::Invalid(text) if text.contains("database 4")),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -201,16 +288,28 @@ async fn what_cannot_be_reached_is_unavailable() {
     let pool = pool(SHORT);
     let refused = RedisUrl::parse(&format!("redis://127.0.0.1:{}", free_port())).unwrap();
     let error = pool.connect(&refused).await.unwrap_err();
-    assert!(matches!(&error, RedisError::Unavailable(text) if text.contains("refused")), "{error}");
+    assert!(
+        matches!(&error, RedisError::Unavailable(text) if text.contains("refused")),
+        "{error}"
+    );
     let nowhere = RedisUrl::parse("redis://nowhere.invalid").unwrap();
     let error = pool.connect(&nowhere).await.unwrap_err();
-    assert!(matches!(&error, RedisError::Unavailable(text) if text.contains("nowhere.invalid:6379")), "{error}");
+    assert!(
+        matches!(&error, RedisError::Unavailable(text) if text.contains("nowhere.invalid:6379")),
+        "{error}"
+    );
 
     // One that takes connections and says nothing.
     let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = mute.local_addr().unwrap();
-    let error = pool.connect(&RedisUrl::parse(&format!("redis://{address}")).unwrap()).await.unwrap_err();
-    assert!(matches!(&error, RedisError::Unavailable(text) if text.contains("within")), "{error}");
+    let error = pool
+        .connect(&RedisUrl::parse(&format!("redis://{address}")).unwrap())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, RedisError::Unavailable(text) if text.contains("within")),
+        "{error}"
+    );
     assert!(pool.links.lock().is_empty());
 }
 
@@ -218,8 +317,14 @@ async fn what_cannot_be_reached_is_unavailable() {
 async fn tls_with_a_private_authority_and_a_password() {
     let certificates = Certificates::make();
     let server = certificates.server(&["--requirepass", "hunter2"]);
-    let url = |host: &str, login: &str| RedisUrl::parse(&format!("rediss://{login}{host}:{}", server.port())).unwrap();
-    let trusting = RedisPool::new(Settings { ca_file: Some(certificates.authority()), timeout: TIMEOUT }).unwrap();
+    let url = |host: &str, login: &str| {
+        RedisUrl::parse(&format!("rediss://{login}{host}:{}", server.port())).unwrap()
+    };
+    let trusting = RedisPool::new(Settings {
+        ca_file: Some(certificates.authority()),
+        timeout: TIMEOUT,
+    })
+    .unwrap();
     for host in ["localhost", "127.0.0.1"] {
         let client = trusting.connect(&url(host, ":hunter2@")).await.unwrap();
         client.set("k", vec![b'x'; 1 << 20], None).await.unwrap();
@@ -228,20 +333,38 @@ async fn tls_with_a_private_authority_and_a_password() {
         assert_eq!(client.publish("c", bytes("hi")).await, Ok(1));
         assert_eq!(subscription.next().await, Ok(Heard::Message(bytes("hi"))));
     }
-    let error = trusting.connect(&url("localhost", ":wrong@")).await.unwrap_err();
+    let error = trusting
+        .connect(&url("localhost", ":wrong@"))
+        .await
+        .unwrap_err();
     assert!(matches!(error, RedisError::Denied(_)), "{error}");
 
-    let error = pool(TIMEOUT).connect(&url("localhost", ":hunter2@")).await.unwrap_err();
-    assert!(matches!(&error, RedisError::Unavailable(text) if text.contains("`redis.ca-file`")), "{error}");
-    let error = trusting.connect(&url("127.0.0.2", ":hunter2@")).await.unwrap_err();
+    let error = pool(TIMEOUT)
+        .connect(&url("localhost", ":hunter2@"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, RedisError::Unavailable(text) if text.contains("`redis.ca-file`")),
+        "{error}"
+    );
+    let error = trusting
+        .connect(&url("127.0.0.2", ":hunter2@"))
+        .await
+        .unwrap_err();
     assert!(matches!(&error, RedisError::Unavailable(_)), "{error}");
     // The wrong one of the two, in both directions.
     let error = trusting.connect(&server.url("", "")).await.unwrap_err();
-    assert!(matches!(&error, RedisError::Unavailable(text) if text.contains("rediss://")), "{error}");
+    assert!(
+        matches!(&error, RedisError::Unavailable(text) if text.contains("rediss://")),
+        "{error}"
+    );
     let plain = Server::start(&[]);
     let url = RedisUrl::parse(&format!("rediss://localhost:{}", plain.port())).unwrap();
     let error = pool(SHORT).connect(&url).await.unwrap_err();
-    assert!(matches!(&error, RedisError::Unavailable(text) if text.contains("TLS")), "{error}");
+    assert!(
+        matches!(&error, RedisError::Unavailable(text) if text.contains("TLS")),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -254,12 +377,21 @@ async fn a_connection_that_breaks_is_made_anew_and_commands_fail_fast_meanwhile(
     until("commands fail", || async { client.get("k").await.is_err() }).await;
     for _ in 0..100 {
         let started = Instant::now();
-        assert!(matches!(client.get("k").await, Err(RedisError::Unavailable(_))));
-        assert!(matches!(pool.connect(&url).await, Err(RedisError::Unavailable(_))));
+        assert!(matches!(
+            client.get("k").await,
+            Err(RedisError::Unavailable(_))
+        ));
+        assert!(matches!(
+            pool.connect(&url).await,
+            Err(RedisError::Unavailable(_))
+        ));
         assert!(started.elapsed() < TIMEOUT / 2);
     }
     server.restart();
-    until("commands succeed", || async { client.get("k").await.is_ok() }).await;
+    until("commands succeed", || async {
+        client.get("k").await.is_ok()
+    })
+    .await;
     assert_eq!(server.connections(), 1);
 }
 
@@ -270,23 +402,42 @@ async fn a_server_that_stands_still_is_noticed() {
     let mut subscription = client.subscribe("c").await.unwrap();
     server.freeze(true);
     let error = client.get("k").await.unwrap_err();
-    assert!(matches!(&error, RedisError::Unavailable(text) if text.contains("within")), "{error}");
-    until("the connection is given up", || async { client.check_up().is_err() }).await;
+    assert!(
+        matches!(&error, RedisError::Unavailable(text) if text.contains("within")),
+        "{error}"
+    );
+    until("the connection is given up", || async {
+        client.check_up().is_err()
+    })
+    .await;
     assert!(subscription.next().await.is_err());
     server.freeze(false);
-    until("commands succeed", || async { client.get("k").await.is_ok() }).await;
+    until("commands succeed", || async {
+        client.get("k").await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_quiet_connection_is_kept() {
+    // It closes connections that were quiet for so many seconds.
     let server = Server::start(&["--timeout", "1"]);
     let client = pool(SHORT).connect(&server.url("", "")).await.unwrap();
     let mut subscription = client.subscribe("c").await.unwrap();
-    // Longer than the server allows without a sign of life.
-    let quiet = tokio::time::timeout(Duration::from_millis(2500), subscription.next()).await;
-    assert!(quiet.is_err());
+    let heard = tokio::spawn(async move { subscription.next().await });
+    until("both connections are old", || async {
+        let list = server.ask("CLIENT LIST");
+        let ours = list.lines().filter(|line| line.contains(" name=fanfare "));
+        let old = ours.filter(|line| {
+            [" age=3 ", " age=4 ", " age=5 "]
+                .iter()
+                .any(|age| line.contains(age))
+        });
+        old.count() == 2
+    })
+    .await;
     assert_eq!(client.publish("c", bytes("hi")).await, Ok(1));
-    assert_eq!(subscription.next().await, Ok(Heard::Message(bytes("hi"))));
+    assert_eq!(heard.await.unwrap(), Ok(Heard::Message(bytes("hi"))));
 }
 
 #[tokio::test]
@@ -295,10 +446,17 @@ async fn the_pool_is_bounded_and_makes_room_for_those_who_need_it() {
     let pool = pool(TIMEOUT);
     let mut clients = Vec::new();
     for database in 0..CONNECTIONS {
-        clients.push(pool.connect(&server.url("", &format!("/{database}"))).await.unwrap());
+        clients.push(
+            pool.connect(&server.url("", &format!("/{database}")))
+                .await
+                .unwrap(),
+        );
     }
     let next = server.url("", "/299");
-    assert!(matches!(pool.connect(&next).await, Err(RedisError::Limited(_))));
+    assert!(matches!(
+        pool.connect(&next).await,
+        Err(RedisError::Limited(_))
+    ));
     clients.pop();
     pool.connect(&next).await.unwrap();
     clients[0].get("k").await.unwrap();

@@ -140,11 +140,13 @@ fn invalid(what: &str) -> RedisError {
 
 fn login_of(text: &str) -> Result<(Option<String>, Option<String>), RedisError> {
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
-    let part = |text: &str| match text {
+    let part = |text: &str| {
+        match text {
         "" => Ok(None),
         text => percent_decode(text).map(Some).ok_or_else(|| {
             invalid("a `%` in the user or the password is not the start of an escape such as `%40`, or does not stand for UTF-8; a `%` itself is written `%25`")
         }),
+    }
     };
     Ok((part(user)?, part(password)?))
 }

@@ -56,9 +56,14 @@ pub fn flatten(value: Value) -> Result<Vec<Part>, RedisError> {
                 rest.push(*data);
                 continue;
             }
-            Value::Array(elements) | Value::Set(elements) => array(&mut rest, elements.into_iter())?,
+            Value::Array(elements) | Value::Set(elements) => {
+                array(&mut rest, elements.into_iter())?
+            }
             Value::Map(pairs) => {
-                let elements: Vec<_> = pairs.into_iter().flat_map(|(key, value)| [key, value]).collect();
+                let elements: Vec<_> = pairs
+                    .into_iter()
+                    .flat_map(|(key, value)| [key, value])
+                    .collect();
                 array(&mut rest, elements.into_iter())?
             }
             Value::Push { kind, data } => {
@@ -94,7 +99,10 @@ pub(super) fn parse(address: &str, reply: &Reply) -> Result<Value, RedisError> {
     };
     // Not left to the parser, because Redis repeats arguments in its errors, and these may be any bytes.
     if let Some(line) = bytes.strip_prefix(b"-") {
-        return Err(RedisError::from_reply(address, String::from_utf8_lossy(line).trim_end()));
+        return Err(RedisError::from_reply(
+            address,
+            String::from_utf8_lossy(line).trim_end(),
+        ));
     }
     match redis::parse_redis_value(bytes) {
         Ok(Value::ServerError(error)) => Err(RedisError::from_reply(address, &error_text(&error))),
@@ -155,7 +163,10 @@ mod tests {
         assert_eq!(parts(",1.5\r\n"), [Part::Double(1.5)]);
         assert_eq!(parts(",inf\r\n"), [Part::Double(f64::INFINITY)]);
         assert_eq!(parts("#t\r\n"), [Part::Boolean(true)]);
-        assert_eq!(parts("(99999999999999999999\r\n"), [bytes("99999999999999999999")]);
+        assert_eq!(
+            parts("(99999999999999999999\r\n"),
+            [bytes("99999999999999999999")]
+        );
         assert_eq!(parts("=8\r\ntxt:a:b\n\r\n"), [bytes("a:b\n")]);
     }
 
@@ -194,11 +205,23 @@ mod tests {
 
     #[test]
     fn an_error_is_an_error_whatever_bytes_it_holds() {
-        assert_eq!(parsed(b"-ERR no\r\n"), Err(RedisError::Other("ERR no".into())));
-        assert_eq!(parsed(b"!6\r\nERR no\r\n"), Err(RedisError::Other("ERR no".into())));
-        assert_eq!(parsed(b"-ERR \xff\r\n"), Err(RedisError::Other("ERR \u{fffd}".into())));
+        assert_eq!(
+            parsed(b"-ERR no\r\n"),
+            Err(RedisError::Other("ERR no".into()))
+        );
+        assert_eq!(
+            parsed(b"!6\r\nERR no\r\n"),
+            Err(RedisError::Other("ERR no".into()))
+        );
+        assert_eq!(
+            parsed(b"-ERR \xff\r\n"),
+            Err(RedisError::Other("ERR \u{fffd}".into()))
+        );
         assert!(matches!(parsed(b"+\xff\r\n"), Err(RedisError::Other(_))));
-        assert!(matches!(parse("h:1", &Reply::TooLarge), Err(RedisError::Limited(_))));
+        assert!(matches!(
+            parse("h:1", &Reply::TooLarge),
+            Err(RedisError::Limited(_))
+        ));
     }
 
     #[test]

@@ -36,7 +36,9 @@ pub(super) struct Envelope {
 pub(super) enum EnvelopeError {
     #[error("it does not begin with a line of JSON that says what it is")]
     Header,
-    #[error("it has version {0}, and this node knows version {VERSION}: the nodes do not run the same software")]
+    #[error(
+        "it has version {0}, and this node knows version {VERSION}: the nodes do not run the same software"
+    )]
     Version(u32),
     #[error("its channel is none: {0}")]
     Channel(#[from] NameError),
@@ -81,7 +83,10 @@ pub(super) fn encode(node: &str, number: u64, channel: &ChannelName, event: &Eve
 impl Envelope {
     /// Reads a message from the Redis channel; data of an event may have so many bytes.
     pub(super) fn decode(message: &[u8], limit: usize) -> Result<Self, EnvelopeError> {
-        let end = message.iter().take(HEADER_BYTES).position(|byte| *byte == b'\n');
+        let end = message
+            .iter()
+            .take(HEADER_BYTES)
+            .position(|byte| *byte == b'\n');
         let end = end.ok_or(EnvelopeError::Header)?;
         let (line, event) = (&message[..end], &message[end + 1..]);
         let Version { v } = serde_json::from_slice(line).map_err(|_| EnvelopeError::Header)?;
@@ -98,7 +103,12 @@ impl Envelope {
             // Each node would give it another.
             return Err(EnvelopeError::Id);
         }
-        Ok(Self { node: header.node.to_owned(), number: header.number, channel, event })
+        Ok(Self {
+            node: header.node.to_owned(),
+            number: header.number,
+            channel,
+            event,
+        })
     }
 }
 
@@ -112,7 +122,10 @@ mod tests {
     const LIMIT: usize = 1000;
 
     fn event(data: Data) -> Event {
-        Event::new(data, LIMIT).unwrap().with_id("7".into(), IdForm::Plain).unwrap()
+        Event::new(data, LIMIT)
+            .unwrap()
+            .with_id("7".into(), IdForm::Plain)
+            .unwrap()
     }
 
     fn text(envelope: &str) -> Result<Envelope, EnvelopeError> {
@@ -137,7 +150,12 @@ mod tests {
     fn the_longest_channel_fits() {
         for name in ["\"".repeat(255), "☂".repeat(85)] {
             let channel = ChannelName::new(&name).unwrap();
-            let wire = encode(&"f".repeat(16), u64::MAX, &channel, &event(Data::Text("x".into())));
+            let wire = encode(
+                &"f".repeat(16),
+                u64::MAX,
+                &channel,
+                &event(Data::Text("x".into())),
+            );
             assert_eq!(Envelope::decode(&wire, LIMIT).unwrap().channel, channel);
         }
     }
@@ -158,12 +176,25 @@ mod tests {
             (&good.replace("id: 1\n", ""), false),
             (&good.replace("data: x\n", ""), false),
             (&good.replace("\"json\":false", "\"json\":true"), false),
-            (&good.replace("\"n\"", &format!("{:?}", "n".repeat(65))), false),
-            (&good.replace("data: x", &format!("data: {}", "x".repeat(LIMIT + 1))), false),
-            (&good.replace('{', &format!("{{{}", " ".repeat(HEADER_BYTES))), false),
+            (
+                &good.replace("\"n\"", &format!("{:?}", "n".repeat(65))),
+                false,
+            ),
+            (
+                &good.replace("data: x", &format!("data: {}", "x".repeat(LIMIT + 1))),
+                false,
+            ),
+            (
+                &good.replace('{', &format!("{{{}", " ".repeat(HEADER_BYTES))),
+                false,
+            ),
         ] {
             let error = text(bad).unwrap_err();
-            assert_eq!(matches!(error, EnvelopeError::Version(_)), version, "{bad:?}: {error}");
+            assert_eq!(
+                matches!(error, EnvelopeError::Version(_)),
+                version,
+                "{bad:?}: {error}"
+            );
         }
     }
 

@@ -37,7 +37,12 @@ impl Node {
             event_data: LIMIT,
         });
         let space = hub.space("test");
-        let broker = Redis::new(Arc::new(pool(timeout)), url, "fanfare:app:sync".into(), space.clone());
+        let broker = Redis::new(
+            Arc::new(pool(timeout)),
+            url,
+            "fanfare:app:sync".into(),
+            space.clone(),
+        );
         Self { hub, space, broker }
     }
 
@@ -50,7 +55,11 @@ impl Node {
     fn listen(&self) -> Listener {
         let (connection, delivery) = self.hub.open(OpenOptions::default()).unwrap();
         self.space.register(&connection, &news()).unwrap();
-        Listener { connection, delivery, read: String::new() }
+        Listener {
+            connection,
+            delivery,
+            read: String::new(),
+        }
     }
 
     async fn publish(&self, text: &str) -> Result<Published, BrokerError> {
@@ -70,13 +79,22 @@ impl Listener {
     async fn events(&mut self, count: usize) -> Vec<(String, String)> {
         while self.read.matches("\n\n").count() < count {
             let next = tokio::time::timeout(4 * TIMEOUT, self.delivery.next());
-            let frames = next.await.expect("the events never came").expect("the stream ended");
+            let frames = next
+                .await
+                .expect("the events never came")
+                .expect("the stream ended");
             self.read.push_str(std::str::from_utf8(&frames).unwrap());
         }
         let mut events = Vec::new();
         while events.len() < count {
             let (frame, rest) = self.read.split_once("\n\n").unwrap();
-            let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+            let field = |name: &str| {
+                frame
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name))
+                    .unwrap()
+                    .to_owned()
+            };
             events.push((field("id: "), field("data: ")));
             self.read = rest.to_owned();
         }
@@ -84,7 +102,11 @@ impl Listener {
     }
 
     async fn data(&mut self, count: usize) -> Vec<String> {
-        self.events(count).await.into_iter().map(|(_, data)| data).collect()
+        self.events(count)
+            .await
+            .into_iter()
+            .map(|(_, data)| data)
+            .collect()
     }
 }
 
@@ -105,7 +127,10 @@ async fn all_nodes_hear_all_events_in_one_order() {
     const TASKS: usize = 4;
     const EVENTS: usize = 100;
     let server = Server::start(&[]);
-    let nodes = [Arc::new(Node::started(&server).await), Arc::new(Node::started(&server).await)];
+    let nodes = [
+        Arc::new(Node::started(&server).await),
+        Arc::new(Node::started(&server).await),
+    ];
     let mut listeners = nodes.each_ref().map(|node| node.listen());
     let mut tasks = Vec::new();
     for (n, node) in nodes.iter().enumerate() {
@@ -129,7 +154,9 @@ async fn all_nodes_hear_all_events_in_one_order() {
     let ids: HashSet<_> = heard.iter().map(|(id, _)| id).collect();
     assert_eq!(ids.len(), count);
     for publisher in ["00", "01", "02", "03", "10", "11", "12", "13"] {
-        let numbers = heard.iter().filter_map(|(_, data)| data.strip_prefix(publisher)?.strip_prefix(' '));
+        let numbers = heard
+            .iter()
+            .filter_map(|(_, data)| data.strip_prefix(publisher)?.strip_prefix(' '));
         let numbers: Vec<usize> = numbers.map(|number| number.parse().unwrap()).collect();
         assert_eq!(numbers, (0..EVENTS).collect::<Vec<_>>());
     }
@@ -142,7 +169,9 @@ async fn what_was_published_is_on_its_way_when_publishing_returns() {
     for _ in 0..50 {
         let mut listener = node.listen();
         let published = node.publish("last").await.unwrap();
-        node.space.remove(listener.connection.id(), &news()).unwrap();
+        node.space
+            .remove(listener.connection.id(), &news())
+            .unwrap();
         assert_eq!(listener.events(1).await, [(published.id, "last".into())]);
         assert_eq!(listener.delivery.next().await, None);
     }
@@ -162,7 +191,14 @@ async fn an_event_without_an_id_is_given_one_and_one_with_an_id_is_heard_once() 
     let first = node.broker.publish(&news(), own()).await.unwrap();
     assert_eq!((first.id.as_str(), first.duplicate), ("größe 1", false));
     assert!(node.broker.publish(&news(), own()).await.unwrap().duplicate);
-    assert!(other.broker.publish(&news(), own()).await.unwrap().duplicate);
+    assert!(
+        other
+            .broker
+            .publish(&news(), own())
+            .await
+            .unwrap()
+            .duplicate
+    );
     other.publish("c").await.unwrap();
     assert_eq!(listener.data(3).await, ["a", "b", "c"]);
 }
@@ -172,12 +208,18 @@ async fn starting_fails_with_a_reason_and_may_be_tried_again() {
     let server = Server::start(&["--requirepass", "hunter2"]);
     let refused = Node::new(server.url(":wrong@", ""), TIMEOUT);
     assert!(is_unavailable(&refused.publish("x").await));
-    assert!(matches!(refused.broker.start().await, Err(BrokerError::Denied(_))));
+    assert!(matches!(
+        refused.broker.start().await,
+        Err(BrokerError::Denied(_))
+    ));
 
     let mut later = Server::start(&[]);
     later.kill();
     let node = Node::new(later.url("", ""), TIMEOUT);
-    assert!(matches!(node.broker.start().await, Err(BrokerError::Unavailable(_))));
+    assert!(matches!(
+        node.broker.start().await,
+        Err(BrokerError::Unavailable(_))
+    ));
     assert!(is_unavailable(&node.publish("x").await));
     later.restart();
     node.broker.start().await.unwrap();
@@ -186,7 +228,11 @@ async fn starting_fails_with_a_reason_and_may_be_tried_again() {
     assert_eq!(listener.data(1).await, ["x"]);
 
     let nowhere = RedisUrl::parse(&format!("redis://127.0.0.1:{}", free_port())).unwrap();
-    let error = Node::new(nowhere, TIMEOUT).broker.start().await.unwrap_err();
+    let error = Node::new(nowhere, TIMEOUT)
+        .broker
+        .start()
+        .await
+        .unwrap_err();
     assert!(matches!(error, BrokerError::Unavailable(_)), "{error}");
 }
 
@@ -206,9 +252,18 @@ async fn when_the_server_comes_back_delivery_goes_on_by_itself() {
         }
         assert!(here.connection.is_open() && there.connection.is_open());
         server.restart();
-        until("both are subscribed", || async { server.subscriptions() == 2 }).await;
-        until("one publishes", || async { node.publish("here").await.is_ok() }).await;
-        until("the other publishes", || async { other.publish("there").await.is_ok() }).await;
+        until("both are subscribed", || async {
+            server.subscriptions() == 2
+        })
+        .await;
+        until("one publishes", || async {
+            node.publish("here").await.is_ok()
+        })
+        .await;
+        until("the other publishes", || async {
+            other.publish("there").await.is_ok()
+        })
+        .await;
     }
     let expected = ["before", "here", "there", "here", "there", "here", "there"];
     assert_eq!(here.data(7).await, expected);
@@ -233,7 +288,10 @@ async fn a_server_that_stands_still_makes_publishing_fail_in_time() {
     .await;
     assert!(listener.connection.is_open());
     server.freeze(false);
-    until("it publishes", || async { node.publish("found").await.is_ok() }).await;
+    until("it publishes", || async {
+        node.publish("found").await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -260,8 +318,37 @@ async fn a_broken_connection_for_commands_is_made_again() {
     let node = Node::started(&server).await;
     let mut listener = node.listen();
     server.ask("CLIENT KILL TYPE normal");
+    let started = Instant::now();
     until("it publishes", || async { node.publish("x").await.is_ok() }).await;
+    assert!(
+        started.elapsed() < TIMEOUT,
+        "it waited for what cannot come"
+    );
     assert_eq!(listener.data(1).await, ["x"]);
+}
+
+#[tokio::test]
+async fn an_event_that_others_heard_was_published() {
+    let server = Server::start(&[]);
+    let node = Node::new(server.url("", ""), Duration::from_millis(300));
+    node.broker.start().await.unwrap();
+    let other = Node::started(&server).await;
+    let mut listener = other.listen();
+    // This node no longer hears its echoes.
+    node.broker
+        .running
+        .lock()
+        .as_ref()
+        .unwrap()
+        ._receiver
+        .abort();
+    until("it does not listen", || async {
+        server.subscriptions() == 1
+    })
+    .await;
+    let published = node.publish("x").await.unwrap();
+    assert_eq!((published.delivered, published.duplicate), (0, false));
+    assert_eq!(listener.events(1).await, [(published.id, "x".into())]);
 }
 
 #[tokio::test]
@@ -275,7 +362,10 @@ async fn an_event_that_nobody_heard_was_not_published_and_the_subscription_is_ma
     let theirs = elsewhere.client().await;
     node.broker.running.lock().as_mut().unwrap().client = theirs;
     let result = node.publish("x").await;
-    assert!(matches!(&result, Err(BrokerError::Unavailable(text)) if text.contains("nobody")), "{result:?}");
+    assert!(
+        matches!(&result, Err(BrokerError::Unavailable(text)) if text.contains("nobody")),
+        "{result:?}"
+    );
     until("it subscribes again", || async {
         let now = node.broker.shared.state.lock().subscription.clone();
         now.is_ok() && now != subscription
@@ -302,10 +392,17 @@ async fn what_others_write_on_the_channel_is_skipped() {
         b"{\"v\":1,\"node\":\"n\",\"number\":1,\"channel\":\"news\",\"json\":true}\nid: 1\ndata: {\n\n",
     ];
     for message in odd {
-        assert_eq!(client.publish("fanfare:app:sync", message.to_vec()).await, Ok(1));
+        assert_eq!(
+            client.publish("fanfare:app:sync", message.to_vec()).await,
+            Ok(1)
+        );
     }
-    let large = "return redis.call('publish', 'fanfare:app:sync', string.rep('x', 40 * 1024 * 1024))";
-    client.execute("EVAL", vec![large.into(), b"0".to_vec()]).await.unwrap();
+    let large =
+        "return redis.call('publish', 'fanfare:app:sync', string.rep('x', 40 * 1024 * 1024))";
+    client
+        .execute("EVAL", vec![large.into(), b"0".to_vec()])
+        .await
+        .unwrap();
     until("it publishes", || async { node.publish("x").await.is_ok() }).await;
     assert_eq!(listener.data(1).await, ["x"]);
 }

@@ -36,8 +36,16 @@ impl Host for State {
         request.check_unanswered()?;
         let streams = &self.shared.streams;
         let timing = Timing {
-            ping: interval("ping-interval", options.ping_interval, streams.ping_interval)?,
-            inactivity: interval("inactivity-timeout", options.inactivity_timeout, streams.inactivity_timeout)?,
+            ping: interval(
+                "ping-interval",
+                options.ping_interval,
+                streams.ping_interval,
+            )?,
+            inactivity: interval(
+                "inactivity-timeout",
+                options.inactivity_timeout,
+                streams.inactivity_timeout,
+            )?,
         };
         let cors = match options.allowed_origins {
             Some(named) => origin::check(&request.incoming, &origins(&named)?),
@@ -46,12 +54,16 @@ impl Host for State {
         let Some(cors) = cors else {
             let origin = request.incoming.headers.get(http::header::ORIGIN);
             request.answer(Answer::Response(forbidden()));
-            return Err(HostError::denied(format!("pages of the origin {origin:?} are not allowed to read the stream")));
+            return Err(HostError::denied(format!(
+                "pages of the origin {origin:?} are not allowed to read the stream"
+            )));
         };
         if request.incoming.is_preflight() {
             request.set_preflight();
             request.answer(Answer::Response(preflight(&cors)));
-            return Err(HostError::closed("the request was a CORS preflight for the stream, and has been answered"));
+            return Err(HostError::closed(
+                "the request was a CORS preflight for the stream, and has been answered",
+            ));
         }
         let opened = self.shared.hub.open(OpenOptions {
             last_event_id: request.incoming.last_event_id(),
@@ -79,11 +91,21 @@ impl HostConnection for State {
         Ok(self.table.get(&connection)?.id().to_string())
     }
 
-    fn last_event_id(&mut self, connection: Resource<ConnectionHandle>) -> wasmtime::Result<Option<String>> {
-        Ok(self.table.get(&connection)?.last_event_id().map(str::to_owned))
+    fn last_event_id(
+        &mut self,
+        connection: Resource<ConnectionHandle>,
+    ) -> wasmtime::Result<Option<String>> {
+        Ok(self
+            .table
+            .get(&connection)?
+            .last_event_id()
+            .map(str::to_owned))
     }
 
-    fn channels(&mut self, connection: Resource<ConnectionHandle>) -> wasmtime::Result<Vec<String>> {
+    fn channels(
+        &mut self,
+        connection: Resource<ConnectionHandle>,
+    ) -> wasmtime::Result<Vec<String>> {
         Ok(self.shared.hub.channels(self.table.get(&connection)?))
     }
 
@@ -97,7 +119,9 @@ impl HostConnection for State {
     }
 
     fn close(&mut self, connection: Resource<ConnectionHandle>) -> wasmtime::Result<()> {
-        self.shared.hub.close(self.table.get(&connection)?, CloseReason::Closed);
+        self.shared
+            .hub
+            .close(self.table.get(&connection)?, CloseReason::Closed);
         Ok(())
     }
 
@@ -115,7 +139,11 @@ fn origins(named: &[String]) -> Result<Vec<Origin>, HostError> {
     named.iter().map(parse).collect()
 }
 
-fn interval(name: &str, given: Option<u32>, configured: Duration) -> Result<Option<Duration>, HostError> {
+fn interval(
+    name: &str,
+    given: Option<u32>,
+    configured: Duration,
+) -> Result<Option<Duration>, HostError> {
     let interval = match given {
         None => configured,
         Some(ms @ 1..MIN_INTERVAL_MS) => {

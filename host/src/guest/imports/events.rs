@@ -35,9 +35,16 @@ pub fn event(event: Event, limit: usize) -> Result<event::Event, EventError> {
 pub fn message(message: Message, limit: usize) -> Result<event::Event, HostError> {
     let ready = match (message.event, message.data) {
         (Some(event), _) => event,
-        (None, Some(data)) => Event { id: message.id, event_type: message.event_type, data, retry: message.retry },
+        (None, Some(data)) => Event {
+            id: message.id,
+            event_type: message.event_type,
+            data,
+            retry: message.retry,
+        },
         (None, None) => {
-            return Err(HostError::invalid("the message has neither an event nor data; an event may have empty data"));
+            return Err(HostError::invalid(
+                "the message has neither an event nor data; an event may have empty data",
+            ));
         }
     };
     Ok(event(ready, limit)?)
@@ -45,10 +52,12 @@ pub fn message(message: Message, limit: usize) -> Result<event::Event, HostError
 
 /// An event of a history, for the guest.
 pub fn for_guest(event: &event::Event) -> Event {
-    let id = event.id().map(|id| match event::check_id(id, IdForm::Plain) {
-        Ok(()) => EventId::Plain(id.to_owned()),
-        Err(_) => EventId::Any(id.to_owned()),
-    });
+    let id = event
+        .id()
+        .map(|id| match event::check_id(id, IdForm::Plain) {
+            Ok(()) => EventId::Plain(id.to_owned()),
+            Err(_) => EventId::Any(id.to_owned()),
+        });
     Event {
         id,
         event_type: event.event_type().map(str::to_owned),

@@ -21,7 +21,9 @@ use super::{
 pub fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| WasiConfig::new(&state.shared.variables))?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| {
+        WasiConfig::new(&state.shared.variables)
+    })?;
     sse::errors::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     sse::events::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     sse::requests::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;

@@ -19,8 +19,14 @@ impl HostPublisher for State {
         Ok(self.table.push(self.shared.in_memory_publisher())?)
     }
 
-    fn redis(&mut self, client: Resource<RedisClient>, sync_channel: String) -> HostResult<Resource<Publisher>> {
-        let publisher = self.shared.redis_publisher(self.table.get(&client)?, &sync_channel)?;
+    fn redis(
+        &mut self,
+        client: Resource<RedisClient>,
+        sync_channel: String,
+    ) -> HostResult<Resource<Publisher>> {
+        let publisher = self
+            .shared
+            .redis_publisher(self.table.get(&client)?, &sync_channel)?;
         Ok(self.table.push(publisher)?)
     }
 

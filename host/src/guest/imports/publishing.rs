@@ -40,7 +40,11 @@ impl Host for State {
         let publisher = self.table.get(&publisher)?;
         let event = message(published, self.shared.limits.event_data as usize)?;
         let published = publisher.publish(&channel, event).await?;
-        Ok(Receipt { id: published.id, delivered: published.delivered, duplicate: published.duplicate })
+        Ok(Receipt {
+            id: published.id,
+            delivered: published.delivered,
+            duplicate: published.duplicate,
+        })
     }
 
     async fn remove(
@@ -49,14 +53,25 @@ impl Host for State {
         connection_id: String,
         channel: String,
     ) -> HostResult<()> {
-        Ok(self.table.get(&publisher)?.remove(&connection_id, &channel)?)
+        Ok(self
+            .table
+            .get(&publisher)?
+            .remove(&connection_id, &channel)?)
     }
 
-    async fn subscribers(&mut self, publisher: Resource<Publisher>, channel: String) -> HostResult<u64> {
+    async fn subscribers(
+        &mut self,
+        publisher: Resource<Publisher>,
+        channel: String,
+    ) -> HostResult<u64> {
         Ok(self.table.get(&publisher)?.subscribers(&channel)?)
     }
 
-    async fn presence(&mut self, publisher: Resource<Publisher>, channel: String) -> HostResult<Vec<String>> {
+    async fn presence(
+        &mut self,
+        publisher: Resource<Publisher>,
+        channel: String,
+    ) -> HostResult<Vec<String>> {
         Ok(self.table.get(&publisher)?.presence(&channel)?)
     }
 
@@ -66,7 +81,10 @@ impl Host for State {
         channel: String,
         limit: u32,
     ) -> HostResult<Vec<Event>> {
-        let events = self.table.get(&publisher)?.history(&channel, limit as usize)?;
+        let events = self
+            .table
+            .get(&publisher)?
+            .history(&channel, limit as usize)?;
         Ok(events.iter().map(for_guest).collect())
     }
 }

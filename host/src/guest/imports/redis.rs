@@ -38,7 +38,9 @@ impl Host for State {
     async fn connect(&mut self, url: String) -> HostResult<Resource<RedisClient>> {
         let url = RedisUrl::parse(&url)?;
         // Before anything is looked up or sent: what was not granted must not be reachable to be probed.
-        self.shared.check_redis_grant(&url).map_err(HostError::Guest)?;
+        self.shared
+            .check_redis_grant(&url)
+            .map_err(HostError::Guest)?;
         let client = self.shared.redis.connect(&url).await?;
         Ok(self.table.push(client)?)
     }
@@ -53,7 +55,11 @@ impl Host for State {
         Ok(flatten(value)?.into_iter().map(part).collect())
     }
 
-    async fn get(&mut self, client: Resource<RedisClient>, key: String) -> HostResult<Option<Vec<u8>>> {
+    async fn get(
+        &mut self,
+        client: Resource<RedisClient>,
+        key: String,
+    ) -> HostResult<Option<Vec<u8>>> {
         Ok(self.client(&client)?.get(&key).await?)
     }
 
@@ -67,7 +73,12 @@ impl Host for State {
         Ok(self.client(&client)?.set(&key, value, expires_in).await?)
     }
 
-    async fn incr(&mut self, client: Resource<RedisClient>, key: String, by: i64) -> HostResult<i64> {
+    async fn incr(
+        &mut self,
+        client: Resource<RedisClient>,
+        key: String,
+        by: i64,
+    ) -> HostResult<i64> {
         Ok(self.client(&client)?.incr(&key, by).await?)
     }
 
@@ -79,23 +90,47 @@ impl Host for State {
         Ok(self.client(&client)?.exists(&key).await?)
     }
 
-    async fn expire(&mut self, client: Resource<RedisClient>, key: String, expires_in: u64) -> HostResult<bool> {
+    async fn expire(
+        &mut self,
+        client: Resource<RedisClient>,
+        key: String,
+        expires_in: u64,
+    ) -> HostResult<bool> {
         Ok(self.client(&client)?.expire(&key, expires_in).await?)
     }
 
-    async fn publish(&mut self, client: Resource<RedisClient>, channel: String, payload: Vec<u8>) -> HostResult<u64> {
+    async fn publish(
+        &mut self,
+        client: Resource<RedisClient>,
+        channel: String,
+        payload: Vec<u8>,
+    ) -> HostResult<u64> {
         Ok(self.client(&client)?.publish(&channel, payload).await?)
     }
 
-    async fn sadd(&mut self, client: Resource<RedisClient>, key: String, members: Vec<Vec<u8>>) -> HostResult<u64> {
+    async fn sadd(
+        &mut self,
+        client: Resource<RedisClient>,
+        key: String,
+        members: Vec<Vec<u8>>,
+    ) -> HostResult<u64> {
         Ok(self.client(&client)?.sadd(&key, members).await?)
     }
 
-    async fn srem(&mut self, client: Resource<RedisClient>, key: String, members: Vec<Vec<u8>>) -> HostResult<u64> {
+    async fn srem(
+        &mut self,
+        client: Resource<RedisClient>,
+        key: String,
+        members: Vec<Vec<u8>>,
+    ) -> HostResult<u64> {
         Ok(self.client(&client)?.srem(&key, members).await?)
     }
 
-    async fn smembers(&mut self, client: Resource<RedisClient>, key: String) -> HostResult<Vec<Vec<u8>>> {
+    async fn smembers(
+        &mut self,
+        client: Resource<RedisClient>,
+        key: String,
+    ) -> HostResult<Vec<Vec<u8>>> {
         Ok(self.client(&client)?.smembers(&key).await?)
     }
 }

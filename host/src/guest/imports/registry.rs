@@ -15,7 +15,10 @@ use crate::{
 
 impl State {
     fn set(&self, name: String, value: Value) -> HostResult<()> {
-        self.shared.registry.set(name, value).map_err(HostError::Guest)
+        self.shared
+            .registry
+            .set(name, value)
+            .map_err(HostError::Guest)
     }
 
     fn get(&self, name: &str) -> HostResult<Value> {

@@ -44,14 +44,26 @@ impl HostRequest for State {
         Ok(self.table.get(&request)?.incoming.query.clone())
     }
 
-    fn headers(&mut self, request: Resource<RequestHandle>) -> wasmtime::Result<Vec<(String, Vec<u8>)>> {
+    fn headers(
+        &mut self,
+        request: Resource<RequestHandle>,
+    ) -> wasmtime::Result<Vec<(String, Vec<u8>)>> {
         let headers = &self.table.get(&request)?.incoming.headers;
-        Ok(headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect())
+        Ok(headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
+            .collect())
     }
 
-    fn header(&mut self, request: Resource<RequestHandle>, name: String) -> wasmtime::Result<Option<String>> {
+    fn header(
+        &mut self,
+        request: Resource<RequestHandle>,
+        name: String,
+    ) -> wasmtime::Result<Option<String>> {
         let headers = &self.table.get(&request)?.incoming.headers;
-        let value = headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
+        let value = headers
+            .get(name)
+            .and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
         Ok(value.map(str::to_owned))
     }
 
@@ -88,17 +100,26 @@ fn check(response: Response, limit: usize) -> Result<http::Response<Bytes>, Host
     let status = StatusCode::from_u16(response.status)
         .ok()
         .filter(|status| (200..=599).contains(&status.as_u16()))
-        .ok_or_else(|| HostError::invalid(format!("a status is 200 to 599, and {} is not", response.status)))?;
+        .ok_or_else(|| {
+            HostError::invalid(format!(
+                "a status is 200 to 599, and {} is not",
+                response.status
+            ))
+        })?;
     let mut out = http::Response::new(Bytes::from(response.body));
     *out.status_mut() = status;
     for (name, value) in response.headers {
         let parsed = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| HostError::invalid(format!("{name:?} is no name of a header")))?;
         if HOST_HEADERS.contains(&parsed) {
-            return Err(HostError::invalid(format!("the header `{parsed}` is set by the host")));
+            return Err(HostError::invalid(format!(
+                "the header `{parsed}` is set by the host"
+            )));
         }
         let value = HeaderValue::from_bytes(&value).map_err(|_| {
-            HostError::invalid(format!("the value of the header `{parsed}` has a character that no header may have"))
+            HostError::invalid(format!(
+                "the value of the header `{parsed}` has a character that no header may have"
+            ))
         })?;
         out.headers_mut().append(parsed, value);
     }
@@ -110,7 +131,11 @@ mod tests {
     use super::*;
 
     fn response(status: u16, name: &str, value: &str) -> Response {
-        Response { status, headers: vec![(name.into(), value.into())], body: b"body".to_vec() }
+        Response {
+            status,
+            headers: vec![(name.into(), value.into())],
+            body: b"body".to_vec(),
+        }
     }
 
     #[test]
