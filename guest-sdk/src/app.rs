@@ -18,8 +18,13 @@ pub trait App {
     /// Called for every request. It has to be answered ([`Request::respond`]) or turned into an event stream
     /// ([`Request::upgrade`]) exactly once; after that the handler may go on, for instance to publish.
     ///
-    /// An error is logged. If nothing was answered by then, the client gets a 500. A stream that is open stays
-    /// open, whatever the handler returns.
+    /// A stream outlives the handler that opened it: the host goes on holding it, and other handlers publish to it.
+    /// Only one that hears no channel when its handler has returned is closed, since nobody could send to it any more.
+    ///
+    /// An error is logged. If nothing was answered by then, the client gets a 500; a stream that was opened by then goes
+    /// on, so a handler that wants it to end with the error calls [`Connection::close`](crate::Connection::close). Two
+    /// errors are no mistakes and not logged as such: [`Closed`](crate::Error::Closed) after the answer, because clients
+    /// leave, and any error after the host has answered by itself, as [`Request::upgrade`] may.
     fn handle(request: Request) -> Result<()>;
 }
 

@@ -16,6 +16,7 @@ use crate::{Event, Result, sys, time::millis_u32};
 ///     .close_after_inactivity(Duration::from_secs(600));
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use = "the options have to be given to `Request::upgrade_with`"]
 pub struct Upgrade {
     pub(crate) allowed_origins: Option<Vec<String>>,
     pub(crate) ping_interval: Option<u32>,
@@ -69,7 +70,8 @@ impl Upgrade {
 
 /// A handle to a connection, from [`Request::upgrade`](crate::Request::upgrade).
 ///
-/// Dropping it does not close the stream: a handler may return and leave it to the host.
+/// Dropping it does not close the stream: a handler may return and leave it to the host, which closes it then only if
+/// it hears no channel.
 pub struct Connection(sys::Connection);
 
 impl Connection {
@@ -78,12 +80,13 @@ impl Connection {
         self.0.id()
     }
 
-    /// What the client last heard before it reconnected; `None` for a first visit.
+    /// What the client last heard before it reconnected: the header `Last-Event-ID`, else the query parameter
+    /// `last-event-id`; `None` for a first visit. At most 1,024 bytes, a longer one is taken for none.
     pub fn last_event_id(&self) -> Option<String> {
         self.0.last_event_id()
     }
 
-    /// The names of the channels that the connection hears now, sorted.
+    /// The names of the channels that the connection hears now, sorted; none after its end.
     pub fn channels(&self) -> Vec<String> {
         self.0.channels()
     }

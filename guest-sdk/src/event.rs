@@ -77,6 +77,7 @@ impl EventId {
 ///
 /// What is wrong with an event, the host says when it is published or sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "an event has to be published or sent"]
 pub struct Event {
     /// `None`: a published event gets an id from the host, one that is sent goes without.
     pub id: Option<EventId>,
@@ -155,10 +156,24 @@ impl From<&str> for Event {
     }
 }
 
+/// An event of nothing but its data.
+impl From<Payload> for Event {
+    fn from(data: Payload) -> Self {
+        Self::new("").data(data)
+    }
+}
+
+impl From<&Event> for Event {
+    fn from(event: &Event) -> Self {
+        event.clone()
+    }
+}
+
 /// What is published: a ready-made event, or its fields.
 ///
 /// `publish` takes whatever turns into it: an [`Event`], most of the time, or a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use = "a message has to be published"]
 pub struct Message {
     /// A ready-made event. Where there is one, the fields below are ignored.
     pub event: Option<Event>,

@@ -71,8 +71,13 @@ impl Publisher {
         self.0.start()
     }
 
-    /// Lets the connection hear the channel from now on, after what it missed since its last event id. Where the
-    /// history does not reach back that far, an event of type `fanfare-gap` says so first.
+    /// Lets the connection hear the channel from now on, after what it missed since its
+    /// [last event id](Connection::last_event_id), which may be of any of the publisher's channels. A connection that
+    /// hears the channel already goes on doing so.
+    ///
+    /// Where the history does not reach back that far, an event says so first: its type is `fanfare-gap`, its data is
+    /// `{"channel": …, "last-event-id": …}`, and it has no id. What the history still holds of the time after that id
+    /// follows; nothing does where the id is unknown.
     ///
     /// Errors: [`Closed`](crate::Error::Closed); [`Invalid`](crate::Error::Invalid) for the name;
     /// [`Limited`](crate::Error::Limited) past the app's `channels-per-connection`.

@@ -70,6 +70,24 @@ impl Request {
         self.0.header(name)
     }
 
+    /// The value of a cookie, as the client sent it: what encoding it may have is the app's affair. Cookies are what
+    /// an `EventSource` can prove itself by, since it sends no headers of its own.
+    pub fn cookie(&self, name: &str) -> Option<String> {
+        // HTTP/2 may send them in several headers.
+        let cookies = self
+            .headers()
+            .into_iter()
+            .filter(|(known, _)| known == "cookie");
+        cookies
+            .filter_map(|(_, value)| String::from_utf8(value).ok())
+            .find_map(|value| {
+                let mut pairs = value
+                    .split(';')
+                    .filter_map(|pair| pair.trim().split_once('='));
+                pairs.find_map(|(known, value)| (known == name).then(|| value.to_owned()))
+            })
+    }
+
     /// The media type of the body, in lower case and without parameters, such as `application/json`.
     pub fn content_type(&self) -> Option<String> {
         let header = self.header("content-type")?;
@@ -80,6 +98,12 @@ impl Request {
     /// The body.
     pub fn body(&self) -> Vec<u8> {
         self.0.body()
+    }
+
+    /// The body as a text; [`Error::Invalid`] where it is not UTF-8.
+    pub fn text(&self) -> Result<String> {
+        String::from_utf8(self.body())
+            .map_err(|_| Error::Invalid("the body is not UTF-8".to_owned()))
     }
 
     /// The body as JSON.
@@ -136,13 +160,14 @@ impl Request {
     }
 
     /// Turns the request into an event stream at once: the head of the response is on its way while the handler
-    /// goes on.
+    /// goes on. Any method will do: `EventSource` sends `GET`, other clients may send `POST`.
     ///
     /// Errors:
     /// - [`Error::Invalid`]: the request was answered or upgraded already, or an option is malformed; in the
     ///   second case it may still be answered.
     /// - [`Error::Denied`]: the page's origin is not allowed. The request has been answered with 403.
-    /// - [`Error::Closed`]: the client is gone; or the request was a CORS preflight and has been answered.
+    /// - [`Error::Closed`]: the client is gone; or the request was a CORS preflight for the stream, and it has been
+    ///   answered. To have preflights answered, upgrade the method `OPTIONS` as `GET`.
     /// - [`Error::Limited`], [`Error::Unavailable`]: no room for another connection, or the node is shutting
     ///   down. The client has been told to come back.
     pub fn upgrade_with(&self, options: Upgrade) -> Result<Connection> {

@@ -17,6 +17,7 @@ use crate::Result;
 /// # Ok::<(), fanfare_guest::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a response has to be given to `Request::respond`"]
 pub struct Response {
     /// 200 to 599.
     pub status: u16,

@@ -139,6 +139,28 @@ mod requests {
     }
 
     #[test]
+    fn cookies_and_texts() {
+        let request = testing::Request::post("/")
+            .header("cookie", "a=1; session=x=y ;b=")
+            .header("cookie", "late=2; a=3")
+            .body("grüße");
+        let outcome = handle(&Host::new(), request, |request| {
+            let cookie = |name| request.cookie(name);
+            assert_eq!(cookie("a").as_deref(), Some("1"));
+            assert_eq!(cookie("session").as_deref(), Some("x=y"));
+            assert_eq!(cookie("b").as_deref(), Some(""));
+            assert_eq!(cookie("late").as_deref(), Some("2"));
+            assert_eq!((cookie("A"), cookie("")), (None, None));
+            request.respond(Response::text(request.text()?))
+        });
+        assert_eq!(outcome.response().body_text(), "grüße");
+
+        let bytes = testing::Request::post("/").body([0xff]);
+        let outcome = handle(&Host::new(), bytes, |request| request.text().map(drop));
+        assert_error!(outcome.result(), Invalid, "UTF-8");
+    }
+
+    #[test]
     fn content_types_are_compared_without_parameters() {
         for (content_type, is_json) in [
             ("Application/JSON; charset=utf-8", true),
@@ -177,7 +199,7 @@ mod requests {
             request.upgrade().map(drop)
         });
         assert_error!(upgraded.result(), Invalid, "upgraded");
-        assert!(upgraded.stream().is_open());
+        assert!(upgraded.problem().is_some());
     }
 
     #[test]
@@ -191,6 +213,32 @@ mod requests {
         let failed = get(&host, |_| Err("no tea left".into()));
         assert_eq!(failed.response().status, 500);
         assert!(failed.response().body_text().contains("no tea left"));
+        assert!(failed.problem().unwrap().contains("no tea left"));
+    }
+
+    #[test]
+    fn an_error_after_the_answer_is_logged_unless_the_client_left() {
+        let host = Host::new();
+        let outcome = get(&host, |request| {
+            let stream = request.upgrade()?;
+            publisher()?.register(&stream, "a")?;
+            Err("no tea left".into())
+        });
+        assert!(outcome.problem().unwrap().contains("no tea left"));
+        let heard = outcome.stream().heard();
+        assert_eq!(heard[0].event_type, "fanfare-error");
+        assert!(heard[0].data.contains("no tea left"));
+        assert!(outcome.stream().is_open());
+
+        let left = testing::Request::get("/").hang_up_after(Duration::from_secs(1));
+        let left = handle(&host, left, |request| {
+            let stream = request.upgrade()?;
+            sleep(Duration::from_secs(1));
+            stream.send("late")
+        });
+        assert_error!(left.result(), Closed);
+        assert_eq!(left.problem(), None);
+        assert!(left.stream().heard().is_empty());
     }
 
     #[test]
@@ -247,6 +295,8 @@ mod connections {
             200
         );
         assert_eq!(status(from("http://localhost"), Upgrade::new()), 200);
+        let other_form = Upgrade::new().allow_origin("HTTPS://A.example:443");
+        assert_eq!(status(from("https://a.example"), other_form), 200);
         let own = from("https://own.example:8443").header("host", "own.example:8443");
         assert_eq!(status(own, one()), 200);
     }
@@ -260,6 +310,10 @@ mod connections {
                 "https://",
                 "https://a.example/",
                 "https://*.example",
+                "1https://a.example",
+                "https://a.example:0",
+                "https://a b",
+                "null",
             ] {
                 assert_error!(
                     request.upgrade_with(Upgrade::new().allow_origin(origin)),
@@ -294,6 +348,14 @@ mod connections {
         });
         assert_error!(outcome.result(), Closed, "preflight");
         assert_eq!(outcome.response().status, 204);
+        assert_eq!(outcome.problem(), None);
+
+        let no_preflight =
+            testing::Request::new("OPTIONS", "/").header("access-control-request-method", "GET");
+        let outcome = handle(&Host::new(), no_preflight, |request| {
+            request.upgrade().map(drop)
+        });
+        assert!(outcome.is_stream(), "it is of no page");
     }
 
     #[test]
@@ -361,6 +423,7 @@ mod connections {
         let outcome = get(&host, |request| {
             let options = Upgrade::new().close_after_inactivity(Duration::from_secs(10));
             let stream = request.upgrade_with(options)?;
+            publisher()?.register(&stream, "a")?;
             sleep(Duration::from_secs(9));
             stream.send("still here")
         });
@@ -379,6 +442,9 @@ mod connections {
             request.upgrade().map(drop)
         });
         assert_error!(outcome.result(), Closed, "gone");
+        assert_eq!(outcome.stream().end(), Some(CloseReason::ClientGone));
+        assert_eq!(host.disconnected::<Test>(), 1);
+        GONE.take();
 
         let stream = join(
             &host,
@@ -400,6 +466,25 @@ mod connections {
         };
         assert_eq!(GONE.take(), [gone]);
         assert_eq!(host.disconnected::<Test>(), 0);
+        assert!(stream.channels().is_empty());
+
+        other.end_with(CloseReason::Shutdown);
+        host.disconnected::<Test>();
+        assert_eq!(GONE.take()[0].reason, CloseReason::Shutdown);
+    }
+
+    #[test]
+    fn a_stream_that_hears_no_channel_ends_with_its_handler() {
+        let host = Host::new();
+        let outcome = get(&host, |request| {
+            let stream = request.upgrade()?;
+            sleep(Duration::from_secs(60));
+            stream.send("now")
+        });
+        assert_eq!(outcome.problem(), None);
+        assert_eq!(outcome.stream().data(), ["now"]);
+        assert_eq!(outcome.stream().end(), Some(CloseReason::Closed));
+        assert!(join(&host, testing::Request::get("/"), &["a"]).is_open());
     }
 }
 
@@ -446,7 +531,7 @@ mod publishers {
                 assert_eq!(publisher.publish("news", index.to_string())?.delivered, 1);
                 assert_eq!(publisher.history("news", 9)?.len(), 1);
             }
-            assert_eq!(stream.channels(), ["news"]);
+            assert_eq!(stream.channels(), ["news"; 4]);
             for publisher in &all {
                 assert!(stream.is_open());
                 publisher.remove(&stream.id(), "news")?;
@@ -473,7 +558,7 @@ mod publishers {
             assert!(publisher.presence("c")?.is_empty());
 
             publisher.remove(&both.id(), "a")?;
-            assert_error!(publisher.remove(&both.id(), "a"), NotFound, "`a`");
+            assert_error!(publisher.remove(&both.id(), "a"), NotFound, "\"a\"");
             assert_eq!(both.channels(), ["b"]);
             publisher.remove(&a.id(), "a")?;
             assert_error!(publisher.remove(&a.id(), "a"), NotFound);
@@ -589,17 +674,175 @@ mod publishers {
         host.limit_history(2);
         publish("4");
         assert_eq!(since("3"), ["4"]);
-        let late = join(&host, testing::Request::get("/").last_event_id("1"), &["a"]);
-        let heard: Vec<_> = late
-            .heard()
-            .into_iter()
-            .map(|event| (event.event_type, event.data))
-            .collect();
-        assert_eq!(heard[0].0, "fanfare-gap");
-        assert_eq!([&heard[1].1, &heard[2].1], ["3", "4"]);
-
         let history = host.run(|| publisher().unwrap().history("a", 1).unwrap());
         assert_eq!(history, [Event::new("4").id("4")]);
+    }
+
+    /// What somebody hears of a channel who comes back with this id: data, or `gap`.
+    fn since(host: &Host, id: &str, channel: &'static str) -> Vec<String> {
+        let stream = join(
+            host,
+            testing::Request::get("/").last_event_id(id),
+            &[channel],
+        );
+        let heard = stream.heard().into_iter();
+        heard
+            .map(|event| match event.event_type.as_str() {
+                "fanfare-gap" => {
+                    assert_eq!(event.id, None);
+                    assert_eq!(
+                        event.data,
+                        format!(r#"{{"channel":"{channel}","last-event-id":"{id}"}}"#)
+                    );
+                    "gap".to_owned()
+                }
+                _ => event.data,
+            })
+            .collect()
+    }
+
+    fn publish(host: &Host, channel: &str, event: impl Into<Message>) -> String {
+        let publish = || publisher()?.publish(channel, event);
+        host.run(publish).unwrap().id
+    }
+
+    #[test]
+    fn a_gap_is_told_and_an_unknown_id_brings_nothing() {
+        let host = Host::new();
+        host.limit_history(2);
+        let given: Vec<_> = ["0", "1", "2", "3"]
+            .iter()
+            .map(|data| publish(&host, "a", *data))
+            .collect();
+        // An id that the host gave is known, however old its event is.
+        assert_eq!(since(&host, &given[0], "a"), ["gap", "2", "3"]);
+        assert_eq!(since(&host, &given[1], "a"), ["2", "3"]);
+        assert!(since(&host, &given[3], "a").is_empty());
+        assert_eq!(since(&host, "before-the-start", "a"), ["gap"]);
+        assert_eq!(since(&host, "before-the-start", "quiet"), ["gap"]);
+
+        // One of a guest is known as long as the event is.
+        publish(&host, "b", Event::new("4").id("mine"));
+        assert!(since(&host, "mine", "b").is_empty());
+        publish(&host, "b", "5");
+        publish(&host, "b", "6");
+        assert_eq!(since(&host, "mine", "b"), ["gap"]);
+    }
+
+    #[test]
+    fn an_id_is_a_place_on_all_channels() {
+        let host = Host::new();
+        publish(&host, "a", "0");
+        let given = publish(&host, "b", "1");
+        publish(&host, "a", "2");
+        publish(&host, "b", Event::new("3").id("mine"));
+        publish(&host, "a", "4");
+        assert_eq!(since(&host, &given, "a"), ["2", "4"]);
+        assert_eq!(since(&host, "mine", "a"), ["4"]);
+        assert!(since(&host, &given, "quiet").is_empty());
+
+        let both = testing::Request::get("/").last_event_id(&given);
+        assert_eq!(join(&host, both, &["b", "a"]).data(), ["2", "3", "4"]);
+
+        // One id on two channels, and ids of the guest are places on their own channels only.
+        publish(&host, "a", Event::new("5").id("mine"));
+        publish(&host, "b", "6");
+        publish(&host, "b", Event::new("7").id("other"));
+        assert_eq!(since(&host, "mine", "b"), ["6", "7"]);
+        assert_eq!(since(&host, "other", "a"), ["gap"]);
+        assert_eq!(since(&host, &given, "a"), ["2", "4", "5"]);
+    }
+
+    #[test]
+    fn what_was_missed_is_not_told_again() {
+        let host = Host::new();
+        let given = publish(&host, "a", "0");
+        publish(&host, "a", "1");
+        let request = testing::Request::get("/").last_event_id(&given);
+        let stream = join(&host, request, &["a", "b"]);
+        host.run(|| publisher()?.remove(&stream.id(), "a")).unwrap();
+        let again = || publisher()?.publish("a", "2");
+        host.run(again).unwrap();
+        assert_eq!(stream.data(), ["1"]);
+    }
+
+    #[test]
+    fn histories_are_bounded_in_number_bytes_and_age() {
+        let host = Host::new();
+        let history = |channel: &str| {
+            let newest = || publisher()?.history(channel, u32::MAX);
+            host.run(newest).unwrap().len()
+        };
+        for _ in 0..101 {
+            publish(&host, "many", "x");
+        }
+        assert_eq!(history("many"), 100);
+        for _ in 0..3 {
+            publish(&host, "large", "x".repeat(100_000));
+        }
+        assert_eq!(history("large"), 2);
+        publish(&host, "larger", "x".repeat(300_000));
+        assert_eq!(history("larger"), 0);
+
+        host.advance(Duration::from_secs(119));
+        let same = Event::new("x").id("same");
+        publish(&host, "many", &same);
+        assert_eq!(history("many"), 100);
+        host.advance(Duration::from_secs(1));
+        assert_eq!((history("many"), history("large")), (1, 0));
+        let again = || publisher()?.publish("many", &same);
+        assert!(host.run(again).unwrap().duplicate);
+        host.advance(Duration::from_secs(119));
+        assert!(!host.run(again).unwrap().duplicate);
+    }
+
+    #[test]
+    fn a_history_tells_events_as_they_travelled() {
+        let host = Host::new();
+        let event = Event::new("a\r\nb\rc")
+            .any_id("plain")
+            .retry(Duration::from_micros(1500));
+        publish(&host, "a", event);
+        let history = host.run(|| publisher().unwrap().history("a", 9).unwrap());
+        let travelled = Event::new("a\nb\nc")
+            .id("plain")
+            .retry(Duration::from_millis(2));
+        assert_eq!(history, [travelled]);
+    }
+
+    #[test]
+    fn limits_name_themselves() {
+        let outcome = get(&Host::new(), |request| {
+            let stream = request.upgrade()?;
+            let publisher = publisher()?;
+            for index in 0..100 {
+                publisher.register(&stream, &index.to_string())?;
+            }
+            publisher.register(&stream, "99")?;
+            assert_error!(
+                publisher.register(&stream, "100"),
+                Limited,
+                "`channels-per-connection` of 100"
+            );
+            let large = "x".repeat(16 * 1024 * 1024);
+            assert_error!(registry::set("a", &large), Limited, "`registry-bytes`");
+            registry::set("a", "small")
+        });
+        assert_eq!(outcome.result(), &Ok(()));
+    }
+
+    #[test]
+    fn whoever_is_removed_from_the_last_channel_is_told_of_with_it() {
+        let host = Host::new();
+        let stream = join(&host, testing::Request::get("/"), &["a", "b"]);
+        for channel in ["a", "b"] {
+            host.run(|| publisher()?.remove(&stream.id(), channel))
+                .unwrap();
+        }
+        host.disconnected::<Test>();
+        let gone = GONE.take();
+        assert_eq!(gone[0].channels, ["b"]);
+        assert_eq!(gone[0].reason, CloseReason::Closed);
     }
 
     #[test]
@@ -616,6 +859,7 @@ mod publishers {
             host.set_redis_reachable("r:6379", true);
             publisher.start().unwrap();
             host.set_redis_reachable("r:6379", false);
+            publisher.start().unwrap();
             assert_error!(publisher.publish("a", "x"), Unavailable);
         });
         assert!(host.published().is_empty());
@@ -650,12 +894,12 @@ mod values {
                 registry::get::<Publisher>("redis"),
                 WrongType,
                 "publisher",
-                "redis client"
+                "Redis client"
             );
             assert_error!(
                 registry::get::<Redis>("text"),
                 WrongType,
-                "redis client",
+                "Redis client",
                 "text"
             );
             assert_error!(registry::get::<String>("bytes"), WrongType, "text", "bytes");
@@ -717,6 +961,8 @@ mod values {
             assert_error!(redis.sadd("k", &["a"]), Other, "WRONGTYPE");
             assert_eq!(redis.srem("s", &["a", "b", "c"])?, 2);
             assert!(!redis.exists("s")?);
+            assert_eq!(redis.sadd("s", &[""; 0])?, 0);
+            assert!(!redis.exists("s")?);
             assert_eq!(redis.del(&["k", "none"])?, 1);
 
             redis.set_for("brief", "x", Duration::from_millis(1))?;
@@ -771,7 +1017,12 @@ mod values {
                 Some(1)
             );
             assert_eq!(redis.execute("HGETALL", &["h"])?, map);
+            assert_eq!(redis.execute("SCARD", &["s"])?.as_integer(), Some(1));
             assert_error!(redis.execute("subscribe", &["c"]), Denied, "SUBSCRIBE");
+            let xread = |words: &[&str]| redis.execute("XREAD", words);
+            assert_error!(xread(&["block", "0", "STREAMS", "s", "$"]), Denied, "XREAD");
+            assert_error!(xread(&["STREAMS", "BLOCK", "0"]), Other);
+            assert_error!(redis.execute("GET k", &[""; 0]), Invalid, "one word");
             assert_error!(redis.execute("FLY", &["away"]), Other, "FLY");
             Ok::<(), Error>(())
         })

@@ -100,7 +100,8 @@ impl Event {
     /// Gives the event a type.
     pub fn with_type(mut self, event_type: String) -> Result<Self, EventError> {
         check_text("event type", &event_type, TYPE_BYTES)?;
-        self.event_type = Some(event_type);
+        // To a client the empty type is none (HTML, section 9.2.6), so it needs no line.
+        self.event_type = Some(event_type).filter(|event_type| !event_type.is_empty());
         Ok(self)
     }
 
@@ -220,6 +221,11 @@ pub fn frame(id: &str, rest: &str) -> Bytes {
 /// A block that only tells the client how long to wait before it reconnects, in milliseconds.
 pub fn retry_block(milliseconds: u32) -> Bytes {
     Bytes::from(format!("retry: {milliseconds}\n\n"))
+}
+
+/// A block of nothing but an id: no client sees an event, and its place is there from now on (HTML, section 9.2.6).
+pub fn id_block(id: &str) -> Bytes {
+    Bytes::from(format!("id: {id}\n\n"))
 }
 
 /// A comment: it keeps proxies from closing a quiet stream, and no client ever sees it as an event.
@@ -411,7 +417,7 @@ mod tests {
         #[test]
         fn decode_reads_what_encode_wrote(
             id in proptest::option::of("[^\r\n\0]{1,40}"),
-            event_type in proptest::option::of("[^\r\n\0]{0,40}"),
+            event_type in proptest::option::of("[^\r\n\0]{1,40}"),
             data in "(?s).{0,200}",
             retry in proptest::option::of(any::<u32>()),
         ) {

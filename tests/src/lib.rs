@@ -1,1 +1,27 @@
-//! End to end tests.
+//! The harness of the end-to-end tests: the real host, and clients that show every byte.
+//!
+//! # Layout
+//!
+//! - [`node`]: the host as a process: how it is started, told to end, and what it logs.
+//! - [`client`]: HTTP/1.1 over a socket of its own, plain or TLS: requests, answers, event streams.
+//! - [`http2`]: the same over HTTP/2.
+//! - [`stream`]: an event stream, whatever it came over.
+//! - [`sse`]: a parser of event streams, written from the standard and not from the host.
+//! - [`tls`]: certificates that last for a test.
+//! - [`redis`]: a Redis server that a test may stop and start.
+//! - [`browser`]: Chromium, driven over the DevTools protocol.
+//! - [`site`]: a page of another origin.
+//! - [`wait`]: waiting, which always ends.
+//!
+//! Everything blocks, panics where it cannot go on, and waits at most [`wait::PATIENCE`].
+
+pub mod browser;
+pub mod client;
+pub mod http2;
+pub mod node;
+pub mod redis;
+pub mod site;
+pub mod sse;
+pub mod stream;
+pub mod tls;
+pub mod wait;

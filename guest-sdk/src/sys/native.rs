@@ -111,7 +111,7 @@ impl Publisher {
     }
 
     pub fn redis(client: &Redis, sync_channel: &str) -> Result<Self> {
-        crate::testing::fake::check_name("the sync channel", sync_channel)?;
+        crate::testing::fake::check_name("a sync channel", sync_channel)?;
         let kind = PublisherKind::Redis(client.address.server.clone(), sync_channel.to_owned());
         Ok(Self::of(client.fake.clone(), kind))
     }
@@ -120,7 +120,7 @@ impl Publisher {
         let fake = Fake::current();
         if !fake.state().brokers.contains(label) {
             let message = format!(
-                "the app was not granted the broker `{label}`; in a test, `Host::grant_broker` does"
+                "the app was not granted the broker {label:?}; in a test, `Host::grant_broker` grants it"
             );
             return Err(Error::Denied(message));
         }
@@ -151,7 +151,7 @@ impl Publisher {
     }
 
     pub fn subscribers(&self, channel: &str) -> Result<u64> {
-        Ok(self.presence(channel)?.len() as u64)
+        self.fake.state().subscribers(self.index, channel)
     }
 
     pub fn presence(&self, channel: &str) -> Result<Vec<String>> {
@@ -181,6 +181,7 @@ impl Redis {
     }
 
     pub fn execute(&self, command: &str, arguments: &[Vec<u8>]) -> Result<Vec<Part>> {
+        crate::testing::fake::check_command(command, arguments)?;
         Ok(self
             .fake
             .state()

@@ -49,7 +49,8 @@ impl Host {
         self.run(A::start)
     }
 
-    /// Calls the app's [`handle`](App::handle) and returns once it has returned.
+    /// Calls the app's [`handle`](App::handle) and returns once it has returned. What the handler got wrong the client
+    /// is told as by a node in development: in a 500, or on its stream as an event of the type `fanfare-error`.
     pub fn handle<A: App>(&self, request: Request) -> Outcome {
         let state = Rc::new(RefCell::new(RequestState::new(
             &mut self.fake.state(),
@@ -60,7 +61,7 @@ impl Host {
             state: state.clone(),
         };
         let result = self.run(|| A::handle(crate::Request::from_sys(handle)));
-        Outcome::new(&self.fake, result, state.borrow_mut().answer.take())
+        Outcome::new(&self.fake, result, &mut state.borrow_mut())
     }
 
     /// Calls the app's [`disconnected`](Disconnected::disconnected) for every connection that ended and was not
@@ -126,7 +127,8 @@ impl Host {
         self
     }
 
-    /// How many events a channel keeps from now on; all, if this is never called.
+    /// How many events a channel keeps; 100 at first. It also keeps no more than 256 KiB, and none for longer than
+    /// two minutes.
     pub fn limit_history(&self, events: usize) -> &Self {
         self.fake.state().history_limit = events;
         self

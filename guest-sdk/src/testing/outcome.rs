@@ -4,14 +4,15 @@ use std::rc::Rc;
 
 use super::{
     Stream,
-    fake::{Answer, Fake},
+    fake::{Answer, Fake, RequestState},
 };
-use crate::{Response, Result};
+use crate::{Error, Response, Result};
 
 /// What a handler returned, and what the client got.
 #[derive(Debug)]
 pub struct Outcome {
     result: Result<()>,
+    problem: Option<String>,
     answered: Answered,
 }
 
@@ -22,19 +23,32 @@ enum Answered {
 }
 
 impl Outcome {
-    pub(super) fn new(fake: &Rc<Fake>, result: Result<()>, answer: Option<Answer>) -> Self {
-        let answered = match answer {
+    pub(super) fn new(fake: &Rc<Fake>, result: Result<()>, request: &mut RequestState) -> Self {
+        let problem = match (&result, &request.answer) {
+            (Ok(()), Some(_)) => None,
+            (Ok(()), None) => Some(
+                "the handler returned without answering the request or upgrading it".to_owned(),
+            ),
+            (Err(Error::Closed(_)), Some(_)) => None,
+            (Err(_), Some(_)) if request.answered_by_host => None,
+            (Err(error), _) => Some(format!("the handler answered {error}")),
+        };
+        let answered = match request.answer.take() {
             Some(Answer::Response(response)) => Answered::Response(response),
-            Some(Answer::Stream(index)) => Answered::Stream(Stream::new(fake.clone(), index)),
+            Some(Answer::Stream(index)) => {
+                fake.state().handler_returned(index, problem.as_deref());
+                Answered::Stream(Stream::new(fake.clone(), index))
+            }
             None => {
-                let message = match &result {
-                    Ok(()) => "the handler returned without an answer".to_owned(),
-                    Err(error) => error.to_string(),
-                };
-                Answered::Response(Response::text(message).status(500))
+                let text = problem.as_deref().unwrap_or_default();
+                Answered::Response(Response::text(format!("{text}\n")).status(500))
             }
         };
-        Self { result, answered }
+        Self {
+            result,
+            problem,
+            answered,
+        }
     }
 
     /// What the handler returned.
@@ -42,7 +56,14 @@ impl Outcome {
         &self.result
     }
 
-    /// The answer; the host's own where the handler gave none (500) and where an upgrade was refused (403).
+    /// What the host would log as the handler's error: nothing where all went well, where the client left
+    /// ([`Error::Closed`] after the answer), and where the host answered by itself.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// The answer; the host's own where the handler gave none (500), where an upgrade was refused (403)
+    /// and to a preflight (204).
     ///
     /// # Panics
     ///

@@ -14,6 +14,7 @@ use serde::Serialize;
 /// let note = Request::post("/notes").form(&[("author", "Ada"), ("text", "1 + 1 & more")]);
 /// ```
 #[derive(Debug, Clone)]
+#[must_use = "a request has to be given to `Host::handle`"]
 pub struct Request {
     pub(crate) method: String,
     pub(crate) path: String,

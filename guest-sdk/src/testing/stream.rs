@@ -34,7 +34,7 @@ impl Stream {
         self.heard().into_iter().map(|event| event.data).collect()
     }
 
-    /// The names of the channels that the connection hears now, sorted.
+    /// The names of the channels that the connection hears now, sorted; none after its end.
     pub fn channels(&self) -> Vec<String> {
         self.fake.state().stream(self.index).channels()
     }
@@ -57,7 +57,12 @@ impl Stream {
 
     /// The client goes away.
     pub fn hang_up(&self) {
-        self.fake.state().end(self.index, CloseReason::ClientGone);
+        self.end_with(CloseReason::ClientGone);
+    }
+
+    /// The stream ends for another reason, such as [`Shutdown`](CloseReason::Shutdown) of the node.
+    pub fn end_with(&self, reason: CloseReason) {
+        self.fake.state().end(self.index, reason);
     }
 }
 

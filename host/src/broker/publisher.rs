@@ -7,7 +7,7 @@ use tokio::sync::OnceCell;
 
 use super::{Broker, BrokerError};
 use crate::{
-    event::{Event, EventError},
+    event::Event,
     hub::{
         HubError, Published, Space,
         channel::{ChannelName, NameError},
@@ -42,9 +42,6 @@ pub enum PublisherError {
     /// The channel's name.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// The event.
-    #[error(transparent)]
-    Event(#[from] EventError),
     /// The hub.
     #[error(transparent)]
     Hub(#[from] HubError),

@@ -5,7 +5,8 @@
 //! event that it publishes, so that afterwards the event is in the queues of this node's connections.
 //!
 //! Redis keeps nothing of what it carries. While a node's subscription is broken, its connections miss what other
-//! nodes publish; replaying that would begin in `Receiver::run`, where the break is known.
+//! nodes publish, and are told so by a gap event; replaying it would begin in `Receiver::run`, where the break is
+//! known.
 
 mod envelope;
 
@@ -306,11 +307,12 @@ impl Receiver {
                 }
             };
             number = self.shared.subscribed();
+            self.shared.space.missed();
             tracing::info!(
                 address,
                 channel = self.shared.channel,
                 away = ?since.elapsed(),
-                "the subscription at Redis is back; what other nodes published in between was not heard"
+                "the subscription at Redis is back; what other nodes published in between was not heard, and clients are told of a gap"
             );
         }
     }

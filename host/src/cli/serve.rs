@@ -1,19 +1,31 @@
 //! `fanfare serve`: from a configuration to a node, and to its end.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{io, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
-use tokio::{signal::unix, time::Instant};
+use futures_util::future::join_all;
+use tokio::{
+    runtime::{self, Handle, Runtime},
+    signal::unix,
+    time::Instant,
+};
 use tracing::{info, warn};
 
 use crate::{
     config::{Address, Config, LogFormat, Variable},
-    guest::{app::App, engine::engine, shared::Shared},
-    http::{listener::Listener, routes::Routes, service::Node, tls},
+    guest::{
+        app::{App, Phase},
+        engine::{Guests, engine},
+        shared::Shared,
+    },
+    http::{body::Bodies, listener::Listener, routes::Routes, service::Node, tls},
     redis_pool::{self, RedisPool},
     telemetry,
 };
+
+/// What sockets have to carry what was said last, where the time of the drain is up.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What to serve.
 #[derive(Debug, Args)]
@@ -64,10 +76,14 @@ impl Serve {
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             warn!(%error, "cannot raise the limit of open files");
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()?;
-        runtime.block_on(serve(config))
+        // Guests have threads of their own: however many compute, sockets are served.
+        let guests = threads("fanfare-guest")?;
+        let host = threads("fanfare")?;
+        let served = host.block_on(serve(config, guests.handle().clone()));
+        // What still runs after the drain has had its time.
+        guests.shutdown_background();
+        host.shutdown_background();
+        served
     }
 
     fn configuration(self) -> Result<Config> {
@@ -102,7 +118,14 @@ impl Serve {
     }
 }
 
-async fn serve(config: Config) -> Result<()> {
+fn threads(name: &str) -> io::Result<Runtime> {
+    runtime::Builder::new_multi_thread()
+        .thread_name(name)
+        .enable_all()
+        .build()
+}
+
+async fn serve(config: Config, guests: Handle) -> Result<()> {
     // First of all, so that a signal during the start is not lost.
     let mut terminate = unix::signal(unix::SignalKind::terminate())?;
     let mut interrupt = unix::signal(unix::SignalKind::interrupt())?;
@@ -116,45 +139,50 @@ async fn serve(config: Config) -> Result<()> {
         )
     })?;
     let address = listener.address()?;
-    let apps = apps(&config)?;
-    let serve = async {
-        futures_util::future::join_all(apps.iter().map(|app| app.start())).await;
-        for app in &apps {
-            println!(
-                "{} is served at {scheme}://{address}{}/",
-                app.shared.name, app.shared.route
-            );
-        }
-        info!(%address, "serving");
-        let routes = apps
-            .iter()
-            .map(|app| (app.shared.route.clone(), app.clone()));
-        let node = Node {
-            routes: Arc::new(Routes::new(routes)),
-            body_timeout: config.listen.body_timeout,
-            reconnect: config.node.reconnect_within,
-            development: config.node.development,
-        };
-        listener.serve(node).await;
+    let apps = apps(&config, guests)?;
+    let routes = apps
+        .iter()
+        .map(|app| (app.shared.route.clone(), app.clone()));
+    let node = Node {
+        routes: Arc::new(Routes::new(routes)),
+        bodies: Bodies::new(config.listen.bodies, config.listen.body_timeout),
+        reconnect: config.node.reconnect_within,
+        development: config.node.development,
     };
+    info!(%address, "listening");
+    // Each app serves as soon as it has started, whatever the others do.
+    let starts = apps.iter().map(|app| async {
+        app.start().await;
+        let (name, route) = (&app.shared.name, &app.shared.route);
+        match app.phase() {
+            Phase::Serving => println!("{name} is served at {scheme}://{address}{route}/"),
+            Phase::Draining => {}
+            _ => println!(
+                "{name} will be served at {scheme}://{address}{route}/ once it has started; the log says why it has not"
+            ),
+        }
+    });
+    let serve = async { tokio::join!(listener.serve(node), join_all(starts)) };
+    let shut_down = async {
+        info!("shutting down; a second signal ends it at once");
+        let deadline = Instant::now() + config.node.drain_timeout;
+        let drains = apps
+            .iter()
+            .map(|app| app.drain(config.node.reconnect_within, deadline));
+        join_all(drains).await;
+        // Sockets last: they carry what the apps had to say, and whoever comes meanwhile is told to come back.
+        listener
+            .drain(deadline.max(Instant::now() + LAST_WORDS))
+            .await;
+    };
+    let mut serve = pin!(serve);
     tokio::select! {
-        () = serve => {}
+        _ = &mut serve => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-
-    info!("shutting down; a second signal ends it at once");
-    let deadline = Instant::now() + config.node.drain_timeout;
-    let drain = async {
-        // Sockets last: they carry what the apps still have to say.
-        futures_util::future::join_all(
-            apps.iter()
-                .map(|app| app.drain(config.node.reconnect_within, deadline)),
-        )
-        .await;
-    };
     tokio::select! {
-        _ = async { tokio::join!(drain, listener.drain(deadline)) } => info!("shut down"),
+        _ = async { tokio::join!(serve, shut_down) } => info!("shut down"),
         _ = terminate.recv() => warn!("ended before all was shut down"),
         _ = interrupt.recv() => warn!("ended before all was shut down"),
     }
@@ -162,18 +190,19 @@ async fn serve(config: Config) -> Result<()> {
 }
 
 /// The apps, compiled. Nothing of them runs yet.
-fn apps(config: &Config) -> Result<Vec<Arc<App>>> {
+fn apps(config: &Config, threads: Handle) -> Result<Vec<Arc<App>>> {
     let redis = Arc::new(RedisPool::new(redis_pool::Settings {
         ca_file: config.redis.ca_file.clone(),
         timeout: config.redis.timeout,
     })?);
     let brokers = Arc::new(config.brokers.clone());
-    let engine =
-        engine().map_err(|error| anyhow!("cannot make the engine for guests: {error:#}"))?;
+    let engine = engine();
+    let engine = engine.map_err(|error| anyhow!("cannot make the engine for guests: {error:#}"))?;
+    let guests = Guests { engine, threads };
     let load = |(name, app): (&String, &crate::config::App)| {
         let (shared, ended) = Shared::new(name.clone(), app, redis.clone(), brokers.clone());
         Ok(App::load(
-            &engine,
+            &guests,
             &app.component,
             shared,
             ended,

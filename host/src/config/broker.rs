@@ -3,12 +3,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
-use thiserror::Error;
-use url::Url;
 
 use super::checks::Checks;
 use super::error::KeyPath;
 use super::secret::Secret;
+use crate::redis_pool::RedisUrl;
 
 /// A broker that guests open by its label.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
@@ -21,13 +20,13 @@ use super::secret::Secret;
 pub enum Broker {
     /// This node alone, in memory.
     Memory,
-    /// Every node that has a broker with the same server and sync channel.
+    /// All nodes that have a broker with the same server and sync channel.
     Redis {
         /// The server: `redis://user:password@host:port/database`, or `rediss://` for TLS.
         #[schemars(with = "String")]
         url: Secret,
-        /// Names what the nodes share on the server. Brokers with the same server and the same name hear each
-        /// other's events.
+        /// Names what the nodes share on the server. Apps of the same name hear each other's events through brokers
+        /// with the same server and the same sync channel; apps of other names never do.
         #[schemars(length(min = 1))]
         sync_channel: String,
     },
@@ -75,7 +74,7 @@ impl Broker {
         let Self::Redis { url, sync_channel } = self else {
             return;
         };
-        if let Err(error) = check_url(url.expose()) {
+        if let Err(error) = RedisUrl::parse(url.expose()) {
             checks.refuse_secret(at.key("url"), error);
         }
         if sync_channel.is_empty() || sync_channel.contains(char::is_control) {
@@ -87,69 +86,30 @@ impl Broker {
     }
 }
 
-/// What is wrong with the URL of a Redis server. It never holds the URL, which may hold a password.
-#[derive(Debug, PartialEq, Eq, Error)]
-enum UrlError {
-    #[error(
-        "is not a URL; write redis://user:password@host:port/database, with `%` escapes for any of `/?#@:%` in \
-         the user or the password"
-    )]
-    Form,
-    #[error("must start with redis://, or rediss:// for TLS")]
-    Scheme,
-    #[error("names no host; write redis://host:port")]
-    Host,
-    #[error("must end with the number of a database, such as redis://host:6379/0, or with none")]
-    Database,
-    #[error("must not have a `#` part; a `#` in the user or the password is written `%23`")]
-    Fragment,
-}
-
-fn check_url(text: &str) -> Result<(), UrlError> {
-    let url = Url::parse(text).map_err(|_| UrlError::Form)?;
-    if !matches!(url.scheme(), "redis" | "rediss") {
-        return Err(UrlError::Scheme);
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(UrlError::Host);
-    }
-    // `#insecure` would turn the checks of TLS certificates off.
-    if url.fragment().is_some() {
-        return Err(UrlError::Fragment);
-    }
-    let database = url.path().trim_start_matches('/');
-    if !database.is_empty() && database.parse::<u32>().is_err() {
-        return Err(UrlError::Database);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
-    fn urls() {
+    fn the_url_is_read_as_the_pool_reads_it_and_never_shown() {
+        let parse = |url: &str| {
+            let text = format!(
+                "[brokers.main]\ntype = \"redis\"\nurl = \"{url}\"\nsync-channel = \"s\"\n"
+            );
+            Config::parse(&text, "fanfare.toml".as_ref(), &|_| None)
+        };
+        let config = parse("rediss://user:p%40ss@[::1]:7000/1").unwrap();
+        assert!(matches!(config.brokers["main"], Broker::Redis { .. }));
         for url in [
-            "redis://localhost",
-            "redis://:p%40ss@host:6379/0",
-            "rediss://user:pass@[::1]:7000/",
-            "redis://host?protocol=resp3",
+            "",
+            "http://:hunter2@host",
+            "redis://:hunter2@",
+            "redis://:hunter2@host/zero",
         ] {
-            assert_eq!(check_url(url), Ok(()), "{url}");
-        }
-        for (url, error) in [
-            ("", UrlError::Form),
-            ("localhost:6379", UrlError::Scheme),
-            ("http://host", UrlError::Scheme),
-            ("redis://", UrlError::Host),
-            ("redis:/path", UrlError::Host),
-            ("redis:host", UrlError::Host),
-            ("redis://host:port", UrlError::Form),
-            ("redis://host/zero", UrlError::Database),
-            ("rediss://host/#insecure", UrlError::Fragment),
-        ] {
-            assert_eq!(check_url(url), Err(error), "{url}");
+            let error = parse(url).unwrap_err().to_string();
+            assert!(error.starts_with("fanfare.toml:3:"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 }

@@ -22,6 +22,10 @@ pub struct History {
     #[serde(with = "units::size")]
     #[schemars(with = "SizeText")]
     pub bytes: u64,
+    /// The most that the events of all channels of the app may take, with what it costs to keep them.
+    #[serde(with = "units::size")]
+    #[schemars(with = "SizeText")]
+    pub total_bytes: u64,
     /// How long an event is kept.
     #[serde(with = "units::duration")]
     #[schemars(with = "DurationText")]
@@ -33,6 +37,7 @@ impl Default for History {
         Self {
             events: 100,
             bytes: 256 << 10,
+            total_bytes: 256 << 20,
             age: Duration::from_secs(120),
         }
     }
@@ -48,6 +53,7 @@ impl History {
         if self.bytes == 0 {
             checks.refuse(at.key("bytes"), nothing_else);
         }
+        checks.size(at, "total-bytes", self.total_bytes, 1..=MOST_BYTES);
         if self.age.is_zero() {
             checks.refuse(at.key("age"), nothing_else);
         }

@@ -12,6 +12,7 @@ use serde::de::{Deserializer, Error, Visitor};
 use super::checks::{Checks, MOST};
 use super::error::KeyPath;
 use super::schema::{DurationText, PathText, SizeText};
+use super::units::MOST_BYTES;
 use super::{path, units};
 
 /// Where clients connect, and what one of them may take before a handler sees it.
@@ -39,6 +40,15 @@ pub struct Listen {
     #[serde(with = "units::duration")]
     #[schemars(with = "DurationText")]
     pub body_timeout: Duration,
+    /// How long a client may take nothing of what is sent to it before its socket is closed.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "DurationText")]
+    pub write_timeout: Duration,
+    /// The most that the bodies of all requests may take while they are read and handled. More requests with a body
+    /// than that are answered with 503.
+    #[serde(with = "units::size")]
+    #[schemars(with = "SizeText")]
+    pub bodies: u64,
 }
 
 /// The certificate of the public listener, which then serves HTTPS in place of HTTP.
@@ -64,6 +74,8 @@ impl Default for Listen {
             head_bytes: 64 << 10,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            bodies: 256 << 20,
         }
     }
 }
@@ -74,6 +86,8 @@ impl Listen {
         checks.size(at, "head-bytes", self.head_bytes, 8 << 10..=1 << 20);
         checks.not_zero(at, "head-timeout", self.head_timeout);
         checks.not_zero(at, "body-timeout", self.body_timeout);
+        checks.not_zero(at, "write-timeout", self.write_timeout);
+        checks.size(at, "bodies", self.bodies, 1 << 20..=MOST_BYTES);
     }
 }
 

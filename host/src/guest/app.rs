@@ -9,12 +9,15 @@ use std::{
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Semaphore, mpsc},
-    time::timeout,
+    sync::Semaphore,
+    time::{timeout, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Span, debug, error, info, info_span, warn};
-use wasmtime::{Engine, Store};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
+use tracing::{Span, debug, error, error_span, info, warn};
+use wasmtime::Store;
 
 use super::{
     bindings::{
@@ -23,14 +26,18 @@ use super::{
     },
     call::{self, Failure},
     check::{self, Checked, GuestError},
+    engine::Guests,
     error::sentence,
-    request::{Answer, Incoming, Request},
+    request::{Answer, Incoming, Request, release_when_waiting},
     shared::Shared,
     state::State,
 };
 use crate::{
     event::{Data, Event},
-    hub::{Ended, connection::CloseReason},
+    hub::{
+        connection::CloseReason,
+        ended::{Ended, EndedReceiver},
+    },
 };
 
 /// How long after a failed start the next one is tried: at first, and at most.
@@ -40,9 +47,14 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// Calls of `disconnected` at a time: when a thousand clients leave at once, their hooks take turns.
 const HOOKS_AT_A_TIME: usize = 16;
 
+/// How long `start` and `disconnected` may take where the app has no limit of wall time: a handler may wait for its
+/// client as long as it likes, but somebody waits for these.
+const START_TIME: Duration = Duration::from_secs(60);
+const HOOK_TIME: Duration = Duration::from_secs(30);
+
 /// A deployed guest.
 pub struct App {
-    engine: Engine,
+    guests: Guests,
     guest: Checked,
     /// What its calls share.
     pub shared: Arc<Shared>,
@@ -50,25 +62,37 @@ pub struct App {
     development: bool,
     /// Room for calls of `handle`.
     room: Arc<Semaphore>,
-    /// Why the app does not serve: `None` once `start` has succeeded.
-    waiting: Mutex<Option<String>>,
+    phase: Mutex<Phase>,
     /// The calls in flight, hooks included.
     calls: TaskTracker,
     /// Ends calls that run on after the drain, and the app's own tasks.
     stop: CancellationToken,
 }
 
+/// Where an app stands in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// `start` is called for the first time.
+    Starting,
+    /// `start` has failed, for this reason, and will be called again.
+    Failed(String),
+    /// Requests are handled.
+    Serving,
+    /// The node is shutting down.
+    Draining,
+}
+
 impl App {
     /// Compiles a guest and makes an app of it. Nothing of the guest runs before [`App::start`].
     pub fn load(
-        engine: &Engine,
+        guests: &Guests,
         component: &Path,
         shared: Shared,
-        ended: mpsc::UnboundedReceiver<Ended>,
+        ended: EndedReceiver,
         development: bool,
     ) -> Result<Arc<Self>, GuestError> {
         let begun = Instant::now();
-        let guest = check::load(engine, component)?;
+        let guest = check::load(&guests.engine, component)?;
         info!(
             app = shared.name,
             milliseconds = begun.elapsed().as_millis() as u64,
@@ -76,14 +100,14 @@ impl App {
             component.display()
         );
         let app = Arc::new(Self {
-            engine: engine.clone(),
+            guests: guests.clone(),
             guest,
             room: Arc::new(Semaphore::new(
                 shared.limits.calls.min(Semaphore::MAX_PERMITS),
             )),
             shared: Arc::new(shared),
             development,
-            waiting: Mutex::new(Some("the app has not started yet".into())),
+            phase: Mutex::new(Phase::Starting),
             calls: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
@@ -92,12 +116,12 @@ impl App {
         Ok(app)
     }
 
-    /// Why the app does not serve, if it does not.
-    pub fn waiting(&self) -> Option<String> {
-        self.waiting.lock().clone()
+    /// Where it stands in its life.
+    pub fn phase(&self) -> Phase {
+        self.phase.lock().clone()
     }
 
-    /// Calls the server hook. If that fails, goes on trying in the background and returns all the same.
+    /// Calls the server hook until it succeeds. Returns after the first call; the others go on in the background.
     pub async fn start(self: &Arc<Self>) {
         if self.try_start().await {
             return;
@@ -119,10 +143,10 @@ impl App {
     }
 
     async fn try_start(&self) -> bool {
-        let span = info_span!("start", app = %self.shared.name);
+        let span = error_span!("start", app = %self.shared.name);
         let guest = self.guest.app.clone();
         let started = self
-            .call(&span, |store| {
+            .call(&span, Some(START_TIME), |store| {
                 Box::pin(async move {
                     let app = guest.instantiate_async(&mut *store).await?;
                     app.fanfare_sse_lifecycle().call_start(store).await
@@ -130,60 +154,62 @@ impl App {
             })
             .await;
         let reason = match started {
-            Ok(Ok(())) => {
-                *self.waiting.lock() = None;
-                return true;
-            }
-            Ok(Err(error)) => format!("`start` answered {}", sentence(&error)),
-            Err(failure) => format!("`start` {failure}"),
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("`start` answered {}", sentence(&error))),
+            Err(failure) if failure.stopped => return false,
+            Err(failure) => Some(format!("`start` {failure}")),
         };
-        span.in_scope(|| {
-            error!(
-                "{reason}; it will be called again, and the app does not serve until it succeeds"
-            )
-        });
-        *self.waiting.lock() = Some(match self.development {
-            true => reason,
-            false => "the app has not started".into(),
-        });
-        false
+        let reason = reason.map(|reason| self.shared.loggable(&reason));
+        if let Some(reason) = &reason {
+            span.in_scope(|| {
+                error!(
+                    "{reason}; it will be called again, and the app does not serve until it succeeds"
+                )
+            });
+        }
+        let started = reason.is_none();
+        let mut phase = self.phase.lock();
+        if *phase != Phase::Draining {
+            *phase = reason.map_or(Phase::Serving, Phase::Failed);
+        }
+        started
     }
 
     /// Has a request handled. Returns as soon as there is an answer; the handler may go on after it.
     pub async fn handle(self: &Arc<Self>, incoming: Incoming) -> Answer {
-        if let Some(reason) = self.waiting() {
-            return Answer::Busy(reason);
+        match self.phase() {
+            Phase::Serving => {}
+            Phase::Failed(reason) if self.development => return Answer::Busy(reason),
+            Phase::Failed(_) | Phase::Starting => {
+                return Answer::Busy("the app has not started".into());
+            }
+            Phase::Draining => return Answer::Busy("the node is shutting down".into()),
         }
-        let room = timeout(
-            self.shared.limits.queue_time,
-            self.room.clone().acquire_owned(),
-        )
-        .await;
-        let Ok(Ok(room)) = room else {
+        let room = self.room.clone().acquire_owned();
+        let Ok(Ok(room)) = timeout(self.shared.limits.queue_time, room).await else {
             let calls = self.shared.limits.calls;
             return Answer::Busy(format!("the app's limit `calls` of {calls} is reached"));
         };
-        let span = info_span!("request", app = %self.shared.name, request = %incoming.id);
+        let span = error_span!("request", app = %self.shared.name, request = %incoming.id);
         let (request, answered) = Request::new(incoming);
         let app = self.clone();
         self.calls.spawn(async move {
             app.run_handler(&span, request).await;
             drop(room);
         });
-        // The sender is dropped unused only when the task is gone: the node is shutting down.
-        answered
-            .await
-            .unwrap_or_else(|_| Answer::Busy("the node is shutting down".into()))
+        let lost = || Answer::Failed("the request was lost in the host".into());
+        answered.await.unwrap_or_else(|_| lost())
     }
 
     async fn run_handler(&self, span: &Span, request: Arc<Request>) {
         let (guest, handle) = (self.guest.app.clone(), request.clone());
         let outcome = self
-            .call(span, |store| {
+            .call(span, None, |store| {
                 Box::pin(async move {
                     let app = guest.instantiate_async(&mut *store).await?;
-                    let request = store.data_mut().table.push(handle)?;
-                    app.fanfare_sse_handler().call_handle(store, request).await
+                    let resource = store.data_mut().table.push(handle.clone())?;
+                    let call = app.fanfare_sse_handler().call_handle(store, resource);
+                    release_when_waiting(&handle, call).await
                 })
             })
             .await;
@@ -193,24 +219,35 @@ impl App {
             Ok(Ok(())) => Some(
                 "the handler returned without answering the request or upgrading it".to_owned(),
             ),
-            Ok(Err(_)) if request.was_preflight() => None,
+            Ok(Err(_)) if request.was_answered_by_host() => None,
             // The client left while the handler was at work: nothing that anybody has to mend.
-            Ok(Err(handler::Error::Closed(text))) if answered => {
-                span.in_scope(|| debug!("the handler answered closed: {text}"));
+            Ok(Err(error @ (handler::Error::Closed(_) | handler::Error::NotFound(_))))
+                if request.is_gone() =>
+            {
+                let error = self.shared.loggable(&sentence(&error));
+                span.in_scope(|| debug!("the client left, and the handler answered {error}"));
                 None
             }
             Ok(Err(error)) => Some(format!("the handler answered {}", sentence(&error))),
+            Err(failure) if failure.stopped => {
+                span.in_scope(|| warn!("the handler {failure}"));
+                request.answer(Answer::Busy("the node is shutting down".into()));
+                None
+            }
             Err(failure) => Some(format!("the handler {failure}")),
         };
         if let Some(problem) = problem {
+            let problem = self.shared.loggable(&problem);
             span.in_scope(|| error!("{problem}"));
             self.tell_client(&request, problem);
         }
-        if let Some(connection) = request.connection()
-            && self.shared.hub.channels(&connection).is_empty()
-        {
-            // It hears nothing and nobody can send to it any more: the handle is gone with the call.
-            self.shared.hub.close(&connection, CloseReason::Closed);
+        if let Some(connection) = request.connection() {
+            // A call that was stopped did not get there.
+            connection.release();
+            if self.shared.hub.channels(&connection).is_empty() {
+                // It hears nothing and nobody can send to it any more: the handle is gone with the call.
+                self.shared.hub.close(&connection, CloseReason::Closed);
+            }
         }
     }
 
@@ -237,19 +274,30 @@ impl App {
     }
 
     /// Calls `disconnected` for every connection that ends, if the guest exports it.
-    async fn run_hooks(self: Arc<Self>, mut ended: mpsc::UnboundedReceiver<Ended>) {
+    async fn run_hooks(self: Arc<Self>, mut ended: EndedReceiver) {
         let room = Arc::new(Semaphore::new(HOOKS_AT_A_TIME));
-        while let Some(ended) = ended.recv().await {
-            debug!(app = %self.shared.name, connection = %ended.connection, reason = ?ended.reason, "connection ended");
+        while let Some(end) = ended.recv().await {
+            debug!(
+                app = %self.shared.name,
+                connection = %end.connection,
+                reason = ?end.reason,
+                "connection ended"
+            );
             if self.guest.disconnect.is_none() {
                 continue;
             }
-            let Ok(room) = room.clone().acquire_owned().await else {
-                return;
+            let room = tokio::select! {
+                room = room.clone().acquire_owned() => room,
+                () = self.stop.cancelled() => {
+                    let untold = ended.len() + 1;
+                    warn!(app = %self.shared.name, untold, "stopped before all ends were told to `disconnected`");
+                    return;
+                }
             };
+            let Ok(room) = room else { return };
             let app = self.clone();
             self.calls.spawn(async move {
-                app.run_hook(ended).await;
+                app.run_hook(end).await;
                 drop(room);
             });
         }
@@ -260,7 +308,7 @@ impl App {
             return;
         };
         let span =
-            info_span!("disconnected", app = %self.shared.name, connection = %ended.connection);
+            error_span!("disconnected", app = %self.shared.name, connection = %ended.connection);
         let disconnection = Disconnection {
             connection_id: ended.connection.to_string(),
             channels: ended.channels,
@@ -273,7 +321,7 @@ impl App {
             },
         };
         let outcome = self
-            .call(&span, |store| {
+            .call(&span, Some(HOOK_TIME), |store| {
                 Box::pin(async move {
                     let hooks = guest.instantiate_async(&mut *store).await?;
                     hooks
@@ -284,43 +332,46 @@ impl App {
             })
             .await;
         if let Err(failure) = outcome {
+            let failure = self.shared.loggable(&failure.to_string());
             span.in_scope(|| error!("`disconnected` {failure}"));
         }
     }
 
-    /// Runs a call until it returns, fails or the node stops waiting for it.
-    async fn call<R: Send>(
+    /// Runs a call until it returns, fails or the node stops waiting for it. Where the app has no limit of wall time,
+    /// it may take as long as `otherwise` says.
+    async fn call<R: Send + 'static>(
         &self,
         span: &Span,
-        call: impl for<'a> FnOnce(&'a mut Store<State>) -> BoxFuture<'a, wasmtime::Result<R>>,
+        otherwise: Option<Duration>,
+        call: impl for<'a> FnOnce(&'a mut Store<State>) -> BoxFuture<'a, wasmtime::Result<R>>
+        + Send
+        + 'static,
     ) -> Result<R, Failure> {
-        let run = call::run(&self.engine, &self.shared, span.clone(), call);
+        let wall_time = match self.shared.limits.wall_time {
+            Duration::ZERO => otherwise,
+            wall_time => Some(wall_time),
+        };
+        let engine = self.guests.engine.clone();
+        let run = call::run(engine, self.shared.clone(), span.clone(), wall_time, call);
+        let task = AbortOnDropHandle::new(self.guests.threads.spawn(run));
         tokio::select! {
-            result = run => result,
-            () = self.stop.cancelled() => Err(Failure {
-                reason: "was still running when the node stopped".into(),
-                details: None,
-                stderr: Vec::new(),
-            }),
+            result = task => result.unwrap_or_else(|error| Err(Failure::of_host(error))),
+            () = self.stop.cancelled() => Err(Failure::stopped()),
         }
     }
 
     /// Closes all streams, tells their clients to come back within `reconnect`, and lets handlers finish until
     /// `deadline`. Requests that come meanwhile are answered as busy.
     pub async fn drain(&self, reconnect: Duration, deadline: tokio::time::Instant) {
-        *self.waiting.lock() = Some("the node is shutting down".into());
-        let most = u32::try_from(reconnect.as_millis())
-            .unwrap_or(u32::MAX)
-            .max(1);
-        self.shared.hub.drain(|| rand::random_range(0..most));
+        *self.phase.lock() = Phase::Draining;
+        self.shared.hub.drain(reconnect);
         self.calls.close();
-        if tokio::time::timeout_at(deadline, self.calls.wait())
-            .await
-            .is_err()
-        {
-            warn!(app = %self.shared.name, calls = self.calls.len(), "handlers still run; they are stopped");
-        }
+        let drained = timeout_at(deadline, self.calls.wait()).await.is_ok();
         self.stop.cancel();
+        if !drained {
+            // They see that they are stopped, and say so in the log.
+            self.calls.wait().await;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One call of a guest: a fresh instance, its limits, and what became of it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
@@ -12,10 +12,10 @@ use super::{
     shared::Shared,
     state::State,
 };
-use std::sync::Arc;
 
-/// What crosses the boundary in one host call: the largest event and the largest body fit many times over.
-const HOSTCALL_BYTES: usize = 128 << 20;
+/// What may cross the boundary in one host call. More than any limit of an app allows, so that the guest hears which
+/// limit it is over; past this it traps.
+const HOSTCALL_BYTES: usize = 64 << 20;
 
 /// Why a call did not return.
 #[derive(Debug)]
@@ -26,6 +26,30 @@ pub struct Failure {
     pub details: Option<String>,
     /// The last lines that the guest wrote to stderr.
     pub stderr: Vec<String>,
+    /// Whether it was stopped because the node is shutting down, and through no fault of its own.
+    pub stopped: bool,
+}
+
+impl Failure {
+    /// The call was stopped because the node is shutting down.
+    pub fn stopped() -> Self {
+        Self {
+            reason: "was stopped, because the node is shutting down".into(),
+            details: None,
+            stderr: Vec::new(),
+            stopped: true,
+        }
+    }
+
+    /// The host failed where it must not.
+    pub fn of_host(error: impl fmt::Display) -> Self {
+        Self {
+            reason: format!("failed in the host: {error}"),
+            details: None,
+            stderr: Vec::new(),
+            stopped: false,
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -44,17 +68,17 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Runs `call` with a store of its own, under the app's limits. Dropping the future drops the store, wherever
-/// the guest stands.
+/// Runs `call` with a store of its own, under the app's limits and for at most so long. Dropping the future drops
+/// the store, wherever the guest stands.
 pub async fn run<R: Send>(
-    engine: &Engine,
-    shared: &Arc<Shared>,
+    engine: Engine,
+    shared: Arc<Shared>,
     span: Span,
+    wall_time: Option<Duration>,
     call: impl for<'a> FnOnce(&'a mut Store<State>) -> BoxFuture<'a, wasmtime::Result<R>>,
 ) -> Result<R, Failure> {
-    let limits = &shared.limits;
     let (state, [stdout, stderr]) = State::new(shared.clone(), &span);
-    let mut store = Store::new(engine, state);
+    let mut store = Store::new(&engine, state);
     store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(HOSTCALL_BYTES);
     store.set_epoch_deadline(1);
@@ -62,37 +86,34 @@ pub async fn run<R: Send>(
     // their own.
     store.epoch_deadline_async_yield_and_update(1);
 
-    let limited = CpuLimited::new(call(&mut store), limits.cpu_time).instrument(span);
-    let result = match limits.wall_time {
-        Duration::ZERO => Ok(limited.await),
-        wall_time => timeout(wall_time, limited).await,
+    let cpu_time = shared.limits.cpu_time;
+    let limited = CpuLimited::new(call(&mut store), cpu_time).instrument(span);
+    let result = match wall_time {
+        None => Ok(limited.await),
+        Some(wall_time) => timeout(wall_time, limited).await,
     };
     stdout.finish();
     stderr.finish();
-    let memory_refused = store.data().memory.refused;
     let (reason, details) = match result {
         Ok(Ok(Ok(result))) => return Ok(result),
         Ok(Ok(Err(trap))) => {
-            let reason = match memory_refused {
+            let reason = match store.data().memory.refused {
                 true => format!(
                     "trapped, after it was refused more than its limit `memory` of {} bytes",
-                    limits.memory
+                    shared.limits.memory
                 ),
                 false => "trapped".to_owned(),
             };
-            (reason, Some(format!("{trap:?}")))
+            (reason, Some(shared.loggable(&format!("{trap:?}"))))
         }
         Ok(Err(CpuTimeUsedUp)) => (
-            format!(
-                "ran for longer than its limit `cpu-time` of {:?} and was stopped",
-                limits.cpu_time
-            ),
+            format!("ran for longer than its limit `cpu-time` of {cpu_time:?} and was stopped"),
             None,
         ),
         Err(_) => (
             format!(
-                "took longer than its limit `wall-time` of {:?} and was stopped",
-                limits.wall_time
+                "took longer than {:?} (limit `wall-time`) and was stopped",
+                wall_time.unwrap_or_default()
             ),
             None,
         ),
@@ -101,5 +122,6 @@ pub async fn run<R: Send>(
         reason,
         details,
         stderr: stderr.tail(),
+        stopped: false,
     })
 }

@@ -1,7 +1,8 @@
-//! The engine: how guests are compiled, and the ticks that make them give up the CPU.
+//! The engine: how guests are compiled, the threads they run on, and the ticks that make them give up the CPU.
 
 use std::{thread, time::Duration};
 
+use tokio::runtime::Handle;
 use wasmtime::{Cache, Config, Engine};
 
 /// How long a guest runs before it lets others run. Also what limits of CPU time are measured by.
@@ -9,6 +10,15 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// A guest's stack; deeper recursion traps.
 const STACK_BYTES: usize = 512 * 1024;
+
+/// What all guests of a node run on.
+#[derive(Debug, Clone)]
+pub struct Guests {
+    /// Compiles them.
+    pub engine: Engine,
+    /// Where their calls run: threads of their own, so that however many guests compute, events are delivered.
+    pub threads: Handle,
+}
 
 /// An engine whose epoch ticks for as long as it lives. Compiled code is cached in the user's cache folder, where
 /// there is one.

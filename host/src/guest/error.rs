@@ -86,7 +86,6 @@ impl From<PublisherError> for HostError {
         match error {
             PublisherError::NotStarted(_) => Self::Guest(Error::NotStarted(text)),
             PublisherError::Name(_) => Self::invalid(text),
-            PublisherError::Event(error) => error.into(),
             PublisherError::Hub(error) => error.into(),
             PublisherError::Broker(BrokerError::Unavailable(text)) => {
                 Self::Guest(Error::Unavailable(text))

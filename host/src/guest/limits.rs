@@ -9,10 +9,15 @@ use std::{
 
 use wasmtime::ResourceLimiter;
 
-/// Tables are small in every guest that exists; a table entry is 8 to 16 bytes of the host.
-const TABLE_ELEMENTS: usize = 1_000_000;
+/// What an element of a table costs the host, at most.
+const TABLE_ELEMENT_BYTES: usize = 16;
+/// Memories, tables and core instances of one component. Each memory takes gigabytes of address space, however
+/// little of it is used.
+const MEMORIES: usize = 20;
+const TABLES: usize = 200;
+const INSTANCES: usize = 500;
 
-/// Bounds the memories of one store together.
+/// Bounds the memories and tables of one store together.
 #[derive(Debug)]
 pub struct MemoryLimit {
     limit: usize,
@@ -30,6 +35,15 @@ impl MemoryLimit {
             refused: false,
         }
     }
+
+    fn grow(&mut self, bytes: usize) -> bool {
+        let used = self.used.saturating_add(bytes);
+        self.refused |= used > self.limit;
+        if used <= self.limit {
+            self.used = used;
+        }
+        used <= self.limit
+    }
 }
 
 impl ResourceLimiter for MemoryLimit {
@@ -39,22 +53,29 @@ impl ResourceLimiter for MemoryLimit {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let used = self.used.saturating_add(desired.saturating_sub(current));
-        if used > self.limit {
-            self.refused = true;
-            return Ok(false);
-        }
-        self.used = used;
-        Ok(true)
+        Ok(self.grow(desired.saturating_sub(current)))
     }
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS)
+        let elements = desired.saturating_sub(current);
+        Ok(self.grow(elements.saturating_mul(TABLE_ELEMENT_BYTES)))
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES
+    }
+
+    fn tables(&self) -> usize {
+        TABLES
+    }
+
+    fn instances(&self) -> usize {
+        INSTANCES
     }
 }
 
@@ -106,10 +127,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memories_are_summed() {
+    fn memories_and_tables_are_summed() {
         let mut limit = MemoryLimit::new(100);
         assert!(limit.memory_growing(0, 60, None).unwrap());
-        assert!(limit.memory_growing(0, 40, None).unwrap());
+        assert!(limit.memory_growing(0, 24, None).unwrap());
+        assert!(limit.table_growing(0, 1, None).unwrap());
         assert!(!limit.refused);
         assert!(!limit.memory_growing(60, 61, None).unwrap());
         assert!(limit.refused);

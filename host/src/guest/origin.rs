@@ -1,6 +1,7 @@
 //! Origins: which pages may read a stream (Fetch standard, "CORS protocol").
 
-use http::{HeaderMap, HeaderValue, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::request::Incoming;
 use crate::config::Origin;
@@ -85,19 +86,33 @@ impl Cors {
         }
     }
 
-    /// Adds the headers of an answered preflight.
-    pub fn write_preflight(&self, headers: &mut HeaderMap) {
+    /// The answer to a preflight: the page may send what it asks to send (Fetch standard, "CORS-preflight fetch").
+    /// What it is then allowed to do, the handler of the request decides.
+    pub fn preflight(&self, request: &HeaderMap) -> http::Response<Bytes> {
+        let mut response = http::Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let headers = response.headers_mut();
         self.write(headers);
-        for (name, value) in [
-            (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+        for (asked, allowed) in [
             (
-                header::ACCESS_CONTROL_ALLOW_HEADERS,
-                "last-event-id, cache-control, content-type, authorization",
+                header::ACCESS_CONTROL_REQUEST_METHOD,
+                header::ACCESS_CONTROL_ALLOW_METHODS,
             ),
-            (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS),
+            (
+                header::ACCESS_CONTROL_REQUEST_HEADERS,
+                header::ACCESS_CONTROL_ALLOW_HEADERS,
+            ),
         ] {
-            headers.insert(name, HeaderValue::from_static(value));
+            if let Some(value) = request.get(&asked) {
+                headers.insert(allowed, value.clone());
+            }
+            headers.append(header::VARY, HeaderValue::from(asked));
         }
+        headers.insert(
+            header::ACCESS_CONTROL_MAX_AGE,
+            HeaderValue::from_static(PREFLIGHT_SECONDS),
+        );
+        response
     }
 }
 
@@ -124,6 +139,7 @@ mod tests {
             body: Bytes::new(),
             client: Ipv4Addr::LOCALHOST.into(),
             authority: Some("here.example:8080".into()),
+            room: None,
             abort: Default::default(),
         }
     }

@@ -8,10 +8,17 @@ use std::{
     task::{Context, Poll},
 };
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use tracing::{Span, info, warn};
-use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::{
+    cli::{IsTerminal, StdoutStream},
+    p2::{OutputStream, Pollable, StreamResult},
+};
+
+use super::shared::loggable;
 
 /// A longer line is logged in pieces.
 const LINE_BYTES: usize = 8 * 1024;
@@ -69,7 +76,7 @@ impl Output {
         }
     }
 
-    fn write(&self, bytes: &[u8]) {
+    fn log_lines(&self, bytes: &[u8]) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let mut buffer = self.buffer.lock();
             buffer
@@ -84,12 +91,8 @@ impl Output {
     }
 
     fn log(&self, line: &[u8]) {
-        let mut line = String::from_utf8_lossy(line)
-            .trim_end_matches('\r')
-            .to_owned();
-        for secret in self.secrets.iter() {
-            line = line.replace(secret.as_str(), "[secret]");
-        }
+        let line = String::from_utf8_lossy(line);
+        let line = loggable(line.trim_end_matches('\r'), &self.secrets);
         self.span.in_scope(|| match self.stream {
             Stream::Stdout => info!(target: "fanfare::guest", stream = "stdout", "{line}"),
             Stream::Stderr => warn!(target: "fanfare::guest", stream = "stderr", "{line}"),
@@ -111,8 +114,34 @@ impl IsTerminal for Output {
 }
 
 impl StdoutStream for Output {
+    // Written at once, in the order of the guest's writes: the default has a task of its own for every stream,
+    // which is aborted with what it holds when the guest ends.
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Output {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.log_lines(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(LINE_BYTES)
     }
 }
 
@@ -122,7 +151,7 @@ impl AsyncWrite for Output {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.write(bytes);
+        self.log_lines(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -146,14 +175,14 @@ mod tests {
             Span::none(),
             Arc::from(["hunter2".to_owned()]),
         );
-        output.write(b"first ");
-        output.write(b"line\r\nthe password is hunter2\nrest");
+        output.log_lines(b"first ");
+        output.log_lines(b"line\r\nthe password is hunter2\nrest");
         assert_eq!(output.tail(), ["first line", "the password is [secret]"]);
         output.finish();
         assert_eq!(output.tail().last().unwrap(), "rest");
-        output.write(&[b'x'; 3 * LINE_BYTES]);
+        output.log_lines(&[b'x'; 3 * LINE_BYTES]);
         assert!(output.buffer.lock().line.len() < 3 * LINE_BYTES);
-        output.write(&b"y\n".repeat(100));
+        output.log_lines(&b"y\n".repeat(100));
         assert_eq!(output.tail().len(), TAIL_LINES);
     }
 }

@@ -72,6 +72,7 @@ impl Registry {
 
     /// The value under a name, `not-found` where there is none.
     pub fn get(&self, name: &str) -> Result<Value, Error> {
+        check(name)?;
         let entries = self.entries.lock();
         entries.by_name.get(name).cloned().ok_or_else(|| {
             Error::NotFound(format!("there is nothing under {name:?} in the registry"))
@@ -85,11 +86,7 @@ impl Registry {
 
     /// Sets a value.
     pub fn set(&self, name: String, value: Value) -> Result<(), Error> {
-        if name.is_empty() || name.len() > NAME_BYTES || name.chars().any(char::is_control) {
-            return Err(Error::Invalid(format!(
-                "a name in the registry has 1 to {NAME_BYTES} bytes without control characters"
-            )));
-        }
+        check(&name)?;
         let mut entries = self.entries.lock();
         let cost = |value: &Value| name.len() + value.bytes() + ENTRY_COST;
         let before = entries.by_name.get(&name).map(&cost);
@@ -119,6 +116,15 @@ impl Registry {
     pub fn keys(&self) -> Vec<String> {
         self.entries.lock().by_name.keys().cloned().collect()
     }
+}
+
+fn check(name: &str) -> Result<(), Error> {
+    if name.is_empty() || name.len() > NAME_BYTES || name.chars().any(char::is_control) {
+        return Err(Error::Invalid(format!(
+            "a name in the registry has 1 to {NAME_BYTES} bytes without control characters"
+        )));
+    }
+    Ok(())
 }
 
 fn limited(name: &str, limit: usize) -> Error {

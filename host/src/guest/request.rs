@@ -1,11 +1,19 @@
 //! A request on its way through a guest, and its answer.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    future::poll_fn,
+    net::IpAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{error::HostError, origin::Cors};
@@ -30,6 +38,8 @@ pub struct Incoming {
     pub client: IpAddr,
     /// The host and port it was sent to, which is the origin of the app's own pages but for the scheme.
     pub authority: Option<String>,
+    /// Room for the body in what the bodies of all requests may take.
+    pub room: Option<OwnedSemaphorePermit>,
     /// Cancelled to drop the socket without waiting for the client; belongs to HTTP/1.1, where a socket carries
     /// one stream.
     pub abort: CancellationToken,
@@ -65,8 +75,8 @@ pub struct Request {
     answer: Mutex<Option<oneshot::Sender<Answer>>>,
     /// The connection that the request became.
     connection: Mutex<Option<Arc<Connection>>>,
-    /// Set where it was a preflight and has been answered as one.
-    preflight: Mutex<bool>,
+    /// Set where the host has answered by itself: a preflight, a foreign origin, a limit.
+    by_host: AtomicBool,
 }
 
 impl Request {
@@ -77,7 +87,7 @@ impl Request {
             incoming,
             answer: Mutex::new(Some(answer)),
             connection: Mutex::default(),
-            preflight: Mutex::default(),
+            by_host: AtomicBool::new(false),
         };
         (Arc::new(request), answered)
     }
@@ -85,6 +95,21 @@ impl Request {
     /// Whether an answer was given.
     pub fn is_answered(&self) -> bool {
         self.answer.lock().is_none()
+    }
+
+    /// Whether nobody waits for an answer any more: the client is gone.
+    pub fn is_abandoned(&self) -> bool {
+        let answer = self.answer.lock();
+        answer.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
+
+    /// Whether the client is gone, or its stream has ended.
+    pub fn is_gone(&self) -> bool {
+        let connection = self.connection.lock();
+        let ended = connection
+            .as_ref()
+            .is_some_and(|connection| !connection.is_open());
+        ended || self.is_abandoned()
     }
 
     /// `invalid` if an answer was given.
@@ -114,15 +139,30 @@ impl Request {
         self.connection.lock().clone()
     }
 
-    /// Notes that the request was a preflight.
-    pub fn set_preflight(&self) {
-        *self.preflight.lock() = true;
+    /// Answers in the place of the guest.
+    pub fn answer_by_host(&self, answer: Answer) {
+        self.by_host.store(true, Ordering::Relaxed);
+        self.answer(answer);
     }
 
-    /// Whether it was answered as a preflight: then an error of the handler is nothing to report.
-    pub fn was_preflight(&self) -> bool {
-        *self.preflight.lock()
+    /// Whether the host has answered: then an error of the handler is nothing to report.
+    pub fn was_answered_by_host(&self) -> bool {
+        self.by_host.load(Ordering::Relaxed)
     }
+}
+
+/// Runs a handler, and lets the connection that it opens go on its way when the handler first waits: until then the
+/// client's missed events are put together.
+pub async fn release_when_waiting<F: Future>(request: &Request, handler: F) -> F::Output {
+    let mut handler = pin!(handler);
+    let output = poll_fn(|context| {
+        let poll = handler.as_mut().poll(context);
+        if let Some(connection) = &*request.connection.lock() {
+            connection.release();
+        }
+        poll
+    });
+    output.await
 }
 
 impl Incoming {

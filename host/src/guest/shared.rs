@@ -12,7 +12,7 @@ use super::{bindings::fanfare::sse::errors::Error, error::HostError, registry::R
 use crate::{
     broker::{self, Broker, memory::Memory, publisher::Publisher},
     config,
-    hub::{self, Hub},
+    hub::{self, Hub, ended::EndedReceiver},
     redis_pool::{RedisClient, RedisPool, RedisUrl},
 };
 
@@ -20,6 +20,8 @@ use crate::{
 const MAX_PUBLISHERS: usize = 100;
 /// The longest sync channel, in bytes.
 const SYNC_CHANNEL_BYTES: usize = 255;
+/// A longer text of a guest is cut in the log, in bytes.
+const LOGGED_BYTES: usize = 16 * 1024;
 /// A variable that is secret is hidden in the log from this length on: of a shorter one the log would tell more by
 /// hiding it everywhere.
 const HIDDEN_BYTES: usize = 4;
@@ -68,10 +70,11 @@ impl Shared {
         app: &config::App,
         redis: Arc<RedisPool>,
         brokers: Arc<BTreeMap<String, config::Broker>>,
-    ) -> (Self, tokio::sync::mpsc::UnboundedReceiver<hub::Ended>) {
+    ) -> (Self, EndedReceiver) {
         let (hub, ended) = Hub::new(hub::Settings {
             history_events: app.history.events,
             history_bytes: app.history.bytes as usize,
+            history_total_bytes: app.history.total_bytes as usize,
             history_age: app.history.age,
             queue_bytes: app.limits.queue_bytes as usize,
             connections: app.limits.connections,
@@ -86,9 +89,12 @@ impl Shared {
             .variables
             .values()
             .filter(|variable| variable.is_secret());
-        let secrets = secrets
-            .map(|variable| variable.value())
-            .filter(|value| value.len() >= HIDDEN_BYTES);
+        // Line by line as well: a key in PEM form would never stand on one line of the log.
+        let secrets = secrets.flat_map(|variable| {
+            let lines = variable.value().lines().map(str::trim);
+            std::iter::once(variable.value()).chain(lines)
+        });
+        let secrets = secrets.filter(|secret| secret.len() >= HIDDEN_BYTES);
         let shared = Self {
             route: app.route.trim_end_matches('/').to_owned(),
             hub,
@@ -170,6 +176,11 @@ impl Shared {
         }))
     }
 
+    /// A text of the guest as it may stand in a log: without secrets, and not too long.
+    pub fn loggable(&self, text: &str) -> String {
+        loggable(text, &self.secrets)
+    }
+
     /// `denied` unless the app may connect to the address.
     pub fn check_redis_grant(&self, url: &RedisUrl) -> Result<(), Error> {
         let address = url.address();
@@ -226,9 +237,24 @@ impl Shared {
         if let Some(publisher) = publishers.get(&key) {
             return publisher.clone();
         }
-        let space = self.hub.space(&format!("{key:?}"));
+        let space = self.hub.space();
         let publisher = Publisher::new(name.to_owned(), space.clone(), broker(space));
         publishers.insert(key, publisher.clone());
         publisher
     }
+}
+
+/// A text of a guest as it may stand in a log: without these secrets, and not too long.
+pub fn loggable(text: &str, secrets: &[String]) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets {
+        if text.contains(secret) {
+            text = text.replace(secret, "[secret]");
+        }
+    }
+    if text.len() > LOGGED_BYTES {
+        text.truncate(text.floor_char_boundary(LOGGED_BYTES));
+        text.push_str(" … (cut)");
+    }
+    text
 }

@@ -16,6 +16,9 @@ use crate::hub::connection::Connection;
 /// Handles that a guest may hold at a time.
 const MAX_HANDLES: usize = 10_000;
 
+/// Random bytes of one host call: making them does not give up the thread.
+const RANDOM_BYTES: u64 = 64 * 1024;
+
 /// What a guest holds of a connection.
 pub type ConnectionHandle = Arc<Connection>;
 
@@ -41,6 +44,7 @@ impl State {
             .stderr(outputs[1].clone())
             .allow_tcp(false)
             .allow_udp(false)
+            .max_random_size(RANDOM_BYTES)
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);

@@ -2,9 +2,13 @@
 
 use std::{
     convert::Infallible,
+    future::pending,
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,6 +17,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -23,12 +28,15 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-use super::service::{Node, Peer};
+use super::{
+    service::{Node, Peer},
+    socket::Socket,
+};
 use crate::config::Listen;
 
 /// Accepting goes on after so long when the process has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A peer on HTTP/2 is asked so often whether it is still there; its streams may be quiet for hours.
+/// A peer is asked so often whether it is still there; its streams may be quiet for hours.
 const PROBE_EVERY: Duration = Duration::from_secs(20);
 /// Streams that one HTTP/2 connection may carry at a time.
 const H2_STREAMS: u32 = 1000;
@@ -40,8 +48,10 @@ pub struct Listener {
     protocol: Builder<TokioExecutor>,
     /// Room for sockets.
     room: Arc<Semaphore>,
-    /// How long a TLS handshake may take; the heads of requests have the same time.
-    handshake_timeout: Duration,
+    /// How long a TLS handshake may take, and after it the head of the first request.
+    head_timeout: Duration,
+    /// How long a client may take nothing of what is sent to it.
+    write_timeout: Duration,
     /// The sockets that are served.
     tasks: TaskTracker,
     /// No new sockets, and no new requests on the old ones.
@@ -73,7 +83,8 @@ impl Listener {
             room: Arc::new(Semaphore::new(
                 listen.max_connections.min(Semaphore::MAX_PERMITS),
             )),
-            handshake_timeout: listen.head_timeout,
+            head_timeout: listen.head_timeout,
+            write_timeout: listen.write_timeout,
             tasks: TaskTracker::new(),
             drain: CancellationToken::new(),
             stop: CancellationToken::new(),
@@ -101,7 +112,8 @@ impl Listener {
                     continue;
                 }
             };
-            let connection = self.connection(stream, address.ip(), node.clone());
+            // An IPv4 client of a socket for both versions is shown as what it is.
+            let connection = self.connection(stream, address.ip().to_canonical(), node.clone());
             self.tasks.spawn(async move {
                 connection.await;
                 drop(room);
@@ -129,26 +141,33 @@ impl Listener {
         address: IpAddr,
         node: Node,
     ) -> impl Future<Output = ()> + use<> {
-        let (protocol, tls, handshake) = (
-            self.protocol.clone(),
-            self.tls.clone(),
-            self.handshake_timeout,
-        );
+        let (protocol, tls) = (self.protocol.clone(), self.tls.clone());
+        let (head_timeout, write_timeout) = (self.head_timeout, self.write_timeout);
         let (drain, stop) = (self.drain.clone(), self.stop.clone());
         async move {
             // An event is small and must not wait for the next one.
             let _ = stream.set_nodelay(true);
+            // A client whose network is gone sends nothing that says so, and a quiet stream sends it nothing either.
+            let keepalive = TcpKeepalive::new().with_time(PROBE_EVERY);
+            let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+            let stream = Socket::new(stream, write_timeout);
             let abort = stop.child_token();
-            let peer = Peer {
-                address,
-                abort: abort.clone(),
+            let talk = Talk {
+                protocol,
+                node,
+                peer: Peer {
+                    address,
+                    abort: abort.clone(),
+                },
+                head_timeout,
+                drain,
             };
             let serve = async {
                 let Some(tls) = tls else {
-                    return speak(&protocol, stream, peer, node, drain).await;
+                    return talk.over(stream).await;
                 };
-                match timeout(handshake, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => speak(&protocol, stream, peer, node, drain).await,
+                match timeout(head_timeout, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => talk.over(stream).await,
                     Ok(Err(error)) => debug!(%address, %error, "TLS handshake failed"),
                     Err(_) => debug!(%address, "TLS handshake took too long"),
                 }
@@ -178,28 +197,57 @@ impl Listener {
     }
 }
 
-async fn speak(
-    protocol: &Builder<TokioExecutor>,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: Peer,
+/// HTTP on one socket.
+struct Talk {
+    protocol: Builder<TokioExecutor>,
     node: Node,
+    peer: Peer,
+    head_timeout: Duration,
     drain: CancellationToken,
-) {
-    let address = peer.address;
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (node, peer) = (node.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(node.serve(request, peer).await) }
-    });
-    let connection = protocol.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = drain.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+}
+
+impl Talk {
+    async fn over(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let Self {
+            protocol,
+            node,
+            peer,
+            head_timeout,
+            drain,
+        } = self;
+        let address = peer.address;
+        let heard = Arc::new(AtomicBool::new(false));
+        let service = service_fn({
+            let heard = heard.clone();
+            move |request: Request<Incoming>| {
+                heard.store(true, Ordering::Relaxed);
+                let (node, peer) = (node.clone(), peer.clone());
+                async move { Ok::<_, Infallible>(node.serve(request, peer).await) }
+            }
+        });
+        let connection = protocol.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        // The library begins to count when it knows the version; a client that sends less than that would stay.
+        let silent = async {
+            sleep(head_timeout).await;
+            if heard.load(Ordering::Relaxed) {
+                pending::<()>().await;
+            }
+        };
+        let talk = async {
+            tokio::select! {
+                result = connection.as_mut() => result,
+                () = drain.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        };
+        tokio::select! {
+            result = talk => if let Err(error) = result {
+                debug!(%address, error, "connection failed");
+            },
+            () = silent => debug!(%address, "no request in time"),
         }
-    };
-    if let Err(error) = result {
-        debug!(%address, error, "connection failed");
     }
 }

@@ -3,15 +3,19 @@
 //! # Layout
 //!
 //! - [`listener`]: accepts sockets, speaks HTTP/1.1 and HTTP/2 on them, and drains.
+//! - [`socket`]: a socket that does not wait for ever for its client.
 //! - [`tls`]: certificate and key.
-//! - [`service`]: a request: its app, its body, its answer.
+//! - [`service`]: a request: its app, its answer.
+//! - [`body`]: the body of a request, within limits.
 //! - [`routes`]: which app a path belongs to.
 //! - [`response`]: an answer as HTTP.
 //! - [`health`]: whether the node lives, and whether it serves.
 
+pub mod body;
 pub mod health;
 pub mod listener;
 pub mod response;
 pub mod routes;
 pub mod service;
+pub mod socket;
 pub mod tls;

@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use crate::{
     event,
     guest::{origin::Cors, request::Answer},
-    hub::delivery::Delivery,
+    hub::{delivery::Delivery, reconnect_after},
 };
 
 /// The body of a response.
@@ -67,15 +67,21 @@ fn event_stream(body: Body, cors: &Cors) -> Response<Body> {
 /// Anything but 200 would stop an `EventSource` for ever (HTML, section 9.2.3), so one that is to come back gets
 /// an event stream that says when, and ends.
 fn busy(reason: &str, request: &HeaderMap, reconnect: Duration) -> Response<Body> {
-    let most = u32::try_from(reconnect.as_millis())
-        .unwrap_or(u32::MAX)
-        .max(1);
-    let wait = rand::random_range(0..most);
+    let wait = reconnect_after(reconnect);
     if wants_events(request) {
         // There is nothing to read in it, so it may be read by every page; one that may not read it would take
         // that for an error and never come back.
         let body = full(event::retry_block(wait));
         return event_stream(body, &Cors::for_anyone(request));
+    }
+    if asks_for_a_stream(request) {
+        let mut response = Cors::for_anyone(request).preflight(request).map(full);
+        let headers = response.headers_mut();
+        headers.insert(
+            header::ACCESS_CONTROL_MAX_AGE,
+            HeaderValue::from_static("0"),
+        );
+        return response;
     }
     let mut response = plain(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -85,6 +91,24 @@ fn busy(reason: &str, request: &HeaderMap, reconnect: Duration) -> Response<Body
         .headers_mut()
         .insert(header::RETRY_AFTER, HeaderValue::from(wait / 1000 + 1));
     response
+}
+
+/// Whether this is a preflight of what `EventSource` and its like send, and of no more: then the request that follows
+/// may come, and be told when to come back.
+fn asks_for_a_stream(request: &HeaderMap) -> bool {
+    let get = |method: &HeaderValue| method == "GET";
+    let simple = |headers: &HeaderValue| {
+        headers.to_str().is_ok_and(|headers| {
+            let mut names = headers.split(',').map(str::trim);
+            names.all(|name| matches!(name, "last-event-id" | "cache-control"))
+        })
+    };
+    request
+        .get(header::ACCESS_CONTROL_REQUEST_METHOD)
+        .is_some_and(get)
+        && request
+            .get(header::ACCESS_CONTROL_REQUEST_HEADERS)
+            .is_none_or(simple)
 }
 
 fn wants_events(request: &HeaderMap) -> bool {

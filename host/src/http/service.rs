@@ -2,17 +2,15 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
 };
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming as RequestBody;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::{
+    body::{Bodies, Refused},
     health,
     response::{Body, plain, response},
     routes::Routes,
@@ -26,8 +24,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Node {
     /// The apps.
     pub routes: Arc<Routes<App>>,
-    /// How long the body of a request may take.
-    pub body_timeout: Duration,
+    /// Room for the bodies of requests.
+    pub bodies: Bodies,
     /// Clients that are to come back are spread over this.
     pub reconnect: Duration,
     /// Whether requests are logged for a person who watches, and answers may tell about the node.
@@ -75,15 +73,18 @@ impl Node {
         &self,
         app: &Arc<App>,
         below: &str,
-        head: Parts,
+        mut head: Parts,
         body: RequestBody,
         peer: Peer,
         id: &str,
     ) -> Response<Body> {
-        let body = match self.read(body, app.shared.limits.request_body).await {
-            Ok(body) => body,
-            Err(refusal) => return *refusal,
+        let (body, room) = match self.bodies.read(body, app.shared.limits.request_body).await {
+            Ok(read) => read,
+            Err(Refused(status, text)) => return plain(status, &text),
         };
+        if head.version == Version::HTTP_2 {
+            as_in_http1(&mut head);
+        }
         let host = head.headers.get(header::HOST);
         let authority = match head.uri.authority() {
             Some(authority) => Some(authority.to_string()),
@@ -98,6 +99,7 @@ impl Node {
             body,
             client: peer.address,
             authority,
+            room,
             // Over HTTP/2 the socket carries the streams of others, too.
             abort: if head.version < Version::HTTP_2 {
                 peer.abort
@@ -108,24 +110,6 @@ impl Node {
         response(app.handle(incoming).await, &head.headers, self.reconnect)
     }
 
-    /// Reads a body of at most so many bytes.
-    async fn read(&self, body: RequestBody, limit: u64) -> Result<Bytes, Box<Response<Body>>> {
-        let limited = Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX));
-        let refusal = match timeout(self.body_timeout, limited.collect()).await {
-            Ok(Ok(body)) => return Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => plain(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                &format!("The body is over the app's limit `request-body` of {limit} bytes."),
-            ),
-            Ok(Err(_)) => plain(
-                StatusCode::BAD_REQUEST,
-                "The body ended before it was complete.",
-            ),
-            Err(_) => plain(StatusCode::REQUEST_TIMEOUT, "The body took too long."),
-        };
-        Err(Box::new(refusal))
-    }
-
     fn no_app(&self, path: &str) -> String {
         match self.development {
             true => format!(
@@ -134,5 +118,40 @@ impl Node {
             ),
             false => "Not found.".to_owned(),
         }
+    }
+}
+
+/// Puts the headers of a request over HTTP/2 as handlers know them: the authority as `host`, and crumbs of a cookie
+/// joined, as RFC 9113, section 8.2.3 wants it before a generic application sees them.
+fn as_in_http1(head: &mut Parts) {
+    let cookies: Vec<_> = head.headers.get_all(header::COOKIE).iter().collect();
+    if cookies.len() > 1 {
+        let crumbs: Vec<_> = cookies.iter().map(|crumb| crumb.as_bytes()).collect();
+        if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+            head.headers.insert(header::COOKIE, joined);
+        }
+    }
+    if let Some(authority) = head.uri.authority()
+        && !head.headers.contains_key(header::HOST)
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        head.headers.insert(header::HOST, host);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handlers_see_the_same_headers_over_both_versions() {
+        let request = Request::get("https://example.org:8443/x")
+            .header("cookie", "a=1")
+            .header("cookie", "b=2");
+        let (mut head, ()) = request.body(()).unwrap().into_parts();
+        as_in_http1(&mut head);
+        assert_eq!(head.headers["host"], "example.org:8443");
+        assert_eq!(head.headers.get_all("cookie").iter().count(), 1);
+        assert_eq!(head.headers["cookie"], "a=1; b=2");
     }
 }

@@ -81,7 +81,7 @@ impl Channel {
 
     /// Whether nothing would be missed if it were gone.
     pub(super) fn is_unused(&self) -> bool {
-        self.subscribers.is_empty() && self.history.is_empty()
+        self.subscribers.is_empty() && !self.history.watched
     }
 }
 

@@ -66,7 +66,12 @@ pub struct Connection {
 /// What waits for the client.
 #[derive(Debug)]
 struct Queue {
-    frames: VecDeque<Bytes>,
+    /// Frames with the sequence number of their event, or of the newest event before them.
+    frames: VecDeque<(u64, Bytes)>,
+    /// Nothing leaves yet: the client has come back, and what it missed is still being put together.
+    held: bool,
+    /// The sequence number of the newest event of a channel that was queued.
+    newest: Option<u64>,
     /// Bytes that wait, with [`FRAME_COST`] for each frame.
     bytes: usize,
     /// Bytes that may wait.
@@ -84,14 +89,18 @@ struct Queue {
 
 impl Connection {
     pub(super) fn new(options: OpenOptions, limit: usize) -> Self {
+        let last_event_id = options
+            .last_event_id
+            .filter(|id| !id.is_empty() && id.len() <= ID_BYTES);
+        let held = last_event_id.is_some();
         Self {
             id: format!("{:032x}", rand::random::<u128>()).into(),
-            last_event_id: options
-                .last_event_id
-                .filter(|id| !id.is_empty() && id.len() <= ID_BYTES),
+            last_event_id,
             abort: options.abort,
             queue: Mutex::new(Queue {
                 frames: VecDeque::new(),
+                held,
+                newest: None,
                 bytes: 0,
                 limit,
                 replay: 0,
@@ -121,28 +130,54 @@ impl Connection {
         self.queue.lock().end
     }
 
-    /// Queues a frame; false if that would be more than may wait. A frame larger than all that may wait is
-    /// taken when nothing else waits.
-    pub(super) fn push(&self, frame: Bytes) -> bool {
+    /// Lets a client that came back hear what was put together for it, in order. What its handler registers it for
+    /// before this is merged; what it is registered for later comes after what it has heard by then.
+    pub fn release(&self) {
+        let mut queue = self.queue.lock();
+        if queue.held {
+            queue.release();
+            queue.wake();
+        }
+    }
+
+    /// The newest event of a channel that was queued, where one queued now would come after it.
+    pub(super) fn newest(&self) -> Option<u64> {
+        let queue = self.queue.lock();
+        queue.newest.filter(|_| !queue.held)
+    }
+
+    /// Queues a frame that follows the event of this sequence number; false if that would be more than may wait. A frame larger than all
+    /// that may wait is taken when nothing else waits.
+    pub(super) fn push(&self, sequence: u64, frame: Bytes) -> bool {
         let mut queue = self.queue.lock();
         let bytes = queue.bytes + frame.len() + FRAME_COST;
         if bytes > queue.limit + queue.replay && !queue.frames.is_empty() {
             return false;
         }
         queue.bytes = bytes;
-        queue.frames.push_back(frame);
+        queue.frames.push_back((sequence, frame));
         queue.wake();
         true
     }
 
+    /// Queues an event of a channel, as [`Connection::push`] does.
+    pub(super) fn push_event(&self, sequence: u64, frame: Bytes) -> bool {
+        let queued = self.push(sequence, frame);
+        if queued {
+            self.queue.lock().newest = Some(sequence);
+        }
+        queued
+    }
+
     /// Queues what a client missed, without a limit of its own: the history it comes from has one.
-    pub(super) fn push_replay(&self, frames: impl Iterator<Item = Bytes>) {
+    pub(super) fn push_replay(&self, frames: impl Iterator<Item = (u64, Bytes)>) {
         let mut queue = self.queue.lock();
-        for frame in frames {
+        for (sequence, frame) in frames {
             let cost = frame.len() + FRAME_COST;
             queue.bytes += cost;
             queue.replay += cost;
-            queue.frames.push_back(frame);
+            queue.newest = queue.newest.max(Some(sequence));
+            queue.frames.push_back((sequence, frame));
         }
         queue.wake();
     }
@@ -151,9 +186,12 @@ impl Connection {
     pub(super) fn end(&self, reason: CloseReason) {
         let mut queue = self.queue.lock();
         queue.end = Some(reason);
+        queue.release();
         if matches!(reason, CloseReason::Slow | CloseReason::ClientGone) {
             queue.frames = VecDeque::new();
             queue.bytes = 0;
+        }
+        if reason == CloseReason::Slow {
             self.abort.cancel();
         }
         queue.wake();
@@ -162,7 +200,7 @@ impl Connection {
     /// What is to be written next: all that waits, up to [`JOINED_BYTES`] in one piece; `None` after the end.
     pub(super) fn poll_frames(&self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut queue = self.queue.lock();
-        let Some(first) = queue.frames.pop_front() else {
+        let Some(first) = queue.take(JOINED_BYTES, true) else {
             if queue.end.is_some() {
                 return Poll::Ready(None);
             }
@@ -172,26 +210,15 @@ impl Connection {
             }
             return Poll::Pending;
         };
-        queue.bytes -= first.len() + FRAME_COST;
-        let fits = |queue: &Queue, length| {
-            queue
-                .frames
-                .front()
-                .is_some_and(|next| length + next.len() <= JOINED_BYTES)
-        };
-        let out = if fits(&queue, first.len()) {
-            let mut joined = BytesMut::from(&first[..]);
-            while fits(&queue, joined.len()) {
-                let Some(next) = queue.frames.pop_front() else {
-                    break;
-                };
-                queue.bytes -= next.len() + FRAME_COST;
+        let mut out = first;
+        if let Some(second) = queue.take(JOINED_BYTES.saturating_sub(out.len()), false) {
+            let mut joined = BytesMut::from(&out[..]);
+            joined.extend_from_slice(&second);
+            while let Some(next) = queue.take(JOINED_BYTES.saturating_sub(joined.len()), false) {
                 joined.extend_from_slice(&next);
             }
-            joined.freeze()
-        } else {
-            first
-        };
+            out = joined.freeze();
+        }
         if queue.frames.is_empty() {
             queue.replay = 0;
         }
@@ -200,6 +227,26 @@ impl Connection {
 }
 
 impl Queue {
+    /// Takes the next frame, if there is one that may leave; unless it is `any`, only one of at most so many bytes.
+    fn take(&mut self, bytes: usize, any: bool) -> Option<Bytes> {
+        let (_, next) = self.frames.front().filter(|_| !self.held)?;
+        if !any && next.len() > bytes {
+            return None;
+        }
+        let (_, next) = self.frames.pop_front()?;
+        self.bytes -= next.len() + FRAME_COST;
+        Some(next)
+    }
+
+    fn release(&mut self) {
+        if std::mem::take(&mut self.held) {
+            // Stable, so that frames of one number stay as they were queued.
+            self.frames
+                .make_contiguous()
+                .sort_by_key(|(sequence, _)| *sequence);
+        }
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();

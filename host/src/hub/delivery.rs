@@ -114,7 +114,6 @@ impl Stream for Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        // Does nothing to a connection that has ended otherwise.
-        self.hub.close(&self.connection, CloseReason::ClientGone);
+        self.hub.delivery_dropped(&self.connection);
     }
 }

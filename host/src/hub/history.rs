@@ -15,7 +15,7 @@ use crate::event::Event;
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     /// Its place in the order of all events of the hub.
-    sequence: u64,
+    pub(super) sequence: u64,
     /// Its id, where it came with one; the hub's own ids are told from the sequence number.
     own_id: Option<Arc<str>>,
     /// Whether its data is JSON.
@@ -35,9 +35,16 @@ pub(super) struct History {
     bytes: usize,
     /// Where the events with an id of their own are.
     own_ids: HashMap<Arc<str>, u64>,
-    /// Events up to this sequence number may have been on this channel and are forgotten; later ones are here.
+    /// Events up to this sequence number may have been on this channel and are not here; later ones are.
     evicted_through: u64,
+    /// Whether the hub looks at it when it is due. It does from the first event on, and until it finds it empty.
+    pub(super) watched: bool,
+    /// The space of the channel, where ids that events come with are known by.
+    space: u32,
 }
+
+/// What an event costs beside the bytes of its frame.
+const EVENT_COST: usize = 128;
 
 impl Kept {
     pub(super) fn new(
@@ -69,6 +76,8 @@ impl History {
             bytes: 0,
             own_ids: HashMap::new(),
             evicted_through,
+            watched: false,
+            space: 0,
         }
     }
 
@@ -80,32 +89,49 @@ impl History {
         self.evicted_through
     }
 
-    /// Keeps an event, and forgets the oldest ones that this is one too many for. True if it is the first one:
-    /// somebody has to look for its age from now on.
-    pub(super) fn push(&mut self, kept: Kept, settings: &Settings, ids: &mut Ids) -> bool {
-        let first = self.is_empty();
+    /// Events up to this sequence number may be missing between those that are kept.
+    pub(super) fn missed_through(&mut self, sequence: u64) {
+        self.evicted_through = self.evicted_through.max(sequence);
+    }
+
+    /// What it costs to keep this, in bytes.
+    pub(super) fn cost(&self) -> usize {
+        self.bytes + self.events.len() * EVENT_COST
+    }
+
+    /// Keeps an event, and forgets the oldest ones that this is one too many for.
+    pub(super) fn push(&mut self, kept: Kept, space: u32, settings: &Settings, ids: &mut Ids) {
+        self.space = space;
         self.bytes += kept.frame.len();
         if let Some(id) = &kept.own_id {
             self.own_ids.insert(id.clone(), kept.sequence);
-            ids.add(id, kept.sequence);
+            ids.add(space, id, kept.sequence);
         }
         self.events.push_back(kept);
         while self.events.len() > settings.history_events || self.bytes > settings.history_bytes {
             self.evict(ids);
         }
-        first && !self.is_empty()
     }
 
-    /// Forgets what was published `age` or longer before `now`, and tells when to look again.
-    pub(super) fn expire(&mut self, now: Instant, age: Duration, ids: &mut Ids) -> Option<Instant> {
-        while let Some(oldest) = self.events.front() {
-            let due = oldest.at + age;
-            if due > now {
-                return Some(due);
-            }
+    /// When its oldest event has grown too old.
+    pub(super) fn due(&self, age: Duration) -> Option<Instant> {
+        self.events.front().map(|oldest| oldest.at + age)
+    }
+
+    /// Forgets what was published `age` or longer before `now`.
+    pub(super) fn expire(&mut self, now: Instant, age: Duration, ids: &mut Ids) {
+        while self.due(age).is_some_and(|due| due <= now) {
             self.evict(ids);
         }
-        None
+    }
+
+    /// The id of the event with this sequence number.
+    pub(super) fn id_of(&self, sequence: u64, ids: &Ids) -> Option<String> {
+        let index = self.index(sequence)?;
+        Some(match &self.events[index].own_id {
+            Some(id) => id.to_string(),
+            None => ids.name(sequence),
+        })
     }
 
     /// The sequence number of the event with this id.
@@ -114,16 +140,15 @@ impl History {
             return Some(*sequence);
         }
         let sequence = ids.parse(id)?;
-        let index = self
-            .events
-            .binary_search_by_key(&sequence, |kept| kept.sequence)
-            .ok()?;
+        let index = self.index(sequence)?;
         self.events[index].own_id.is_none().then_some(sequence)
     }
 
-    /// Whether an event with this id is kept.
-    pub(super) fn holds(&self, id: &str, ids: &Ids) -> bool {
-        self.position(id, ids).is_some()
+    fn index(&self, sequence: u64) -> Option<usize> {
+        let found = self
+            .events
+            .binary_search_by_key(&sequence, |kept| kept.sequence);
+        found.ok()
     }
 
     /// The events after this sequence number, oldest first. Finding the first takes a binary search, however
@@ -143,15 +168,16 @@ impl History {
             .collect()
     }
 
-    fn evict(&mut self, ids: &mut Ids) {
+    /// Forgets the oldest event.
+    pub(super) fn evict(&mut self, ids: &mut Ids) {
         let Some(oldest) = self.events.pop_front() else {
             return;
         };
         self.bytes -= oldest.frame.len();
-        self.evicted_through = oldest.sequence;
+        self.missed_through(oldest.sequence);
         if let Some(id) = oldest.own_id {
             self.own_ids.remove(&id);
-            ids.remove(&id);
+            ids.remove(self.space, &id);
         }
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! # Layout
 //!
+//! - [`space`]: the channels of one publisher: registering, publishing, removing.
 //! - [`connection`]: one client's stream, seen from the side that sends; its bounded queue.
 //! - [`delivery`]: the same stream, seen from the side of the socket; pings and inactivity.
 //! - [`channel`]: who hears a channel, and its name.
 //! - [`history`]: the events a channel keeps for clients that come back.
 //! - [`resume`]: where a client that comes back goes on.
+//! - [`ended`]: how the end of a connection is told.
 //!
 //! # Order
 //!
@@ -19,27 +21,43 @@
 pub mod channel;
 pub mod connection;
 pub mod delivery;
+pub mod ended;
 pub mod history;
 mod resume;
+pub mod space;
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap, HashMap, hash_map::Entry},
-    sync::Arc,
+    collections::{BTreeSet, BinaryHeap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::sync::mpsc;
 
+pub use self::space::{Published, Space};
 use self::{
-    channel::{Channel, ChannelKey, ChannelName},
+    channel::{Channel, ChannelKey},
     connection::{CloseReason, Connection, OpenOptions},
     delivery::Delivery,
+    ended::{Ended, EndedReceiver, EndedSender},
     resume::Ids,
 };
 use crate::event::{self, Event};
+
+/// Histories that are looked at for old events while the lock is held once.
+const EXPIRED_AT_A_TIME: usize = 1000;
+
+/// A time for a client to come back after, in milliseconds: each its own, so that they do not all come at once, and
+/// none at once, because an `EventSource` keeps to it until it is told another.
+pub fn reconnect_after(within: Duration) -> u32 {
+    let most = u32::try_from(within.as_millis()).unwrap_or(u32::MAX).max(5);
+    rand::random_range(most / 5..=most)
+}
 
 /// What an app's hub is allowed.
 #[derive(Debug, Clone)]
@@ -48,11 +66,13 @@ pub struct Settings {
     pub history_events: usize,
     /// Bytes of encoded events kept for each channel.
     pub history_bytes: usize,
+    /// Bytes kept for all channels together, with what it costs to keep them; the oldest events go first.
+    pub history_total_bytes: usize,
     /// How long an event is kept.
     pub history_age: Duration,
     /// Bytes that may wait for one connection.
     pub queue_bytes: usize,
-    /// Connections open at a time.
+    /// Connections open at a time, with those whose end is not complete.
     pub connections: usize,
     /// Channels that one connection may hear.
     pub channels_per_connection: usize,
@@ -82,28 +102,6 @@ pub enum HubError {
     Draining,
 }
 
-/// A connection that has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    /// Its id.
-    pub connection: Arc<str>,
-    /// The channels that it heard at its end, sorted.
-    pub channels: Vec<String>,
-    /// Why it ended.
-    pub reason: CloseReason,
-}
-
-/// What became of an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
-    /// The id it has.
-    pub id: String,
-    /// Connections that it was queued for.
-    pub delivered: u32,
-    /// It was published before; nobody heard it again.
-    pub duplicate: bool,
-}
-
 /// A handle to an app's hub.
 #[derive(Debug, Clone)]
 pub struct Hub {
@@ -113,26 +111,30 @@ pub struct Hub {
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
+    /// Deliveries that exist: a connection that has ended still holds a socket until its delivery is dropped, and
+    /// a client that does not read may put that off.
+    deliveries: AtomicUsize,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Where ended connections are told. Its reader runs the guest's hook, so nothing waits for it here; what can
-    /// pile up is bounded by the number of connections. `None` once the hub is drained: nothing ends after that,
-    /// nothing is opened, and the reader comes to its end.
-    ended: Option<mpsc::UnboundedSender<Ended>>,
+    /// Where ended connections are told. `None` once the hub is drained: nothing ends after that, nothing is opened,
+    /// and the receiver comes to its end.
+    ended: Option<EndedSender>,
     /// Open connections by their id.
     connections: HashMap<Arc<str>, Member>,
-    /// The channels that somebody hears or whose history holds an event.
+    /// The channels that somebody hears or whose history is watched.
     channels: HashMap<ChannelKey, Channel>,
-    /// The spaces by name; a space's number is its part of a [`ChannelKey`].
-    spaces: HashMap<String, u32>,
+    /// How many spaces there are; a space's number is its part of a [`ChannelKey`].
+    spaces: u32,
     /// The ids of all events in the histories, and the next sequence number.
     ids: Ids,
-    /// When to look at a channel's history for what has grown too old: one entry for each history that is not
-    /// empty, so that a million quiet channels cost nothing to leave alone.
+    /// When to look at a channel's history for what has grown too old: one entry for each history that is watched,
+    /// so that a million quiet channels cost nothing to leave alone.
     expiries: BinaryHeap<Reverse<(Instant, ChannelKey)>>,
+    /// What all histories cost together.
+    history_cost: usize,
 }
 
 /// A connection and what it hears.
@@ -140,39 +142,31 @@ struct State {
 struct Member {
     connection: Arc<Connection>,
     channels: BTreeSet<ChannelKey>,
+    /// The channels whose missed events a client that came back has got: whoever leaves a channel and joins it
+    /// again does not get them again.
+    replayed: BTreeSet<ChannelKey>,
 }
-
-/// The channels of one publisher. Handles of the same name in the same hub share their channels.
-#[derive(Debug, Clone)]
-pub struct Space {
-    hub: Hub,
-    number: u32,
-}
-
-// === impl Hub ===
 
 impl Hub {
     /// An empty hub, and where it tells of ended connections.
-    pub fn new(settings: Settings) -> (Self, mpsc::UnboundedReceiver<Ended>) {
-        let (ended, told) = mpsc::unbounded_channel();
+    pub fn new(settings: Settings) -> (Self, EndedReceiver) {
+        let (ended, told) = ended::channel();
         let state = State {
             ended: Some(ended),
             connections: HashMap::new(),
             channels: HashMap::new(),
-            spaces: HashMap::new(),
+            spaces: 0,
             ids: Ids::new(),
             expiries: BinaryHeap::new(),
+            history_cost: 0,
         };
         let shared = Shared {
             settings,
+            deliveries: AtomicUsize::new(0),
             state: Mutex::new(state),
         };
-        (
-            Self {
-                shared: Arc::new(shared),
-            },
-            told,
-        )
+        let shared = Arc::new(shared);
+        (Self { shared }, told)
     }
 
     /// What the hub is allowed.
@@ -181,23 +175,29 @@ impl Hub {
     }
 
     /// Opens a connection: a handle to send with, and the delivery that belongs to its socket.
+    ///
+    /// A client that comes back hears nothing before [`Connection::release`]: what it missed on all its channels
+    /// is put in order first.
     pub fn open(&self, options: OpenOptions) -> Result<(Arc<Connection>, Delivery), HubError> {
         let mut state = self.shared.state.lock();
-        if state.ended.is_none() {
+        let Some(ended) = &state.ended else {
             return Err(HubError::Draining);
-        }
+        };
         let limit = self.shared.settings.connections;
-        if state.connections.len() >= limit {
+        // The untold ones count too: a hook that is slower than clients come and go must not let them pile up.
+        if self.shared.deliveries.load(Ordering::Relaxed) + ended.untold() >= limit {
             return Err(HubError::Limited {
                 name: "connections",
                 limit,
             });
         }
+        self.shared.deliveries.fetch_add(1, Ordering::Relaxed);
         let timing = options.timing;
         let connection = Arc::new(Connection::new(options, self.shared.settings.queue_bytes));
         let member = Member {
             connection: connection.clone(),
             channels: BTreeSet::new(),
+            replayed: BTreeSet::new(),
         };
         state.connections.insert(connection.id().clone(), member);
         drop(state);
@@ -205,25 +205,23 @@ impl Hub {
         Ok((connection, delivery))
     }
 
-    /// The space of this name, made if there is none.
-    pub fn space(&self, name: &str) -> Space {
+    /// A space of its own.
+    pub fn space(&self) -> Space {
         let mut state = self.shared.state.lock();
-        let next = state.spaces.len() as u32;
-        let number = *state.spaces.entry(name.to_owned()).or_insert(next);
-        Space {
-            hub: self.clone(),
-            number,
-        }
+        let number = state.spaces;
+        state.spaces += 1;
+        Space::new(self.clone(), number)
     }
 
     /// Sends an event to one connection alone. It is in no history.
     pub fn send(&self, connection: &Arc<Connection>, event: &Event) -> Result<(), HubError> {
+        let frame = event.encode();
         // Under the lock, so that an event which was published before is also heard before.
         let mut state = self.shared.state.lock();
         if !connection.is_open() {
             return Err(HubError::Closed);
         }
-        if !connection.push(event.encode()) {
+        if !connection.push(state.ids.newest(), frame) {
             self.end(&mut state, connection.id(), CloseReason::Slow);
             return Err(HubError::Closed);
         }
@@ -245,20 +243,14 @@ impl Hub {
         names(&member.channels)
     }
 
-    /// Connections that are open.
-    pub fn connections(&self) -> usize {
-        self.shared.state.lock().connections.len()
-    }
-
-    /// Refuses new connections and ends those there are, each after a `retry` of its own that `retry` gives in
-    /// milliseconds.
-    pub fn drain(&self, mut retry: impl FnMut() -> u32) {
+    /// Refuses new connections and ends those there are, after telling each client to come back within so long.
+    pub fn drain(&self, within: Duration) {
         let mut state = self.shared.state.lock();
+        let newest = state.ids.newest();
         let ids: Vec<_> = state.connections.keys().cloned().collect();
         for id in ids {
-            state.connections[&id]
-                .connection
-                .push(event::retry_block(retry()));
+            let block = event::retry_block(reconnect_after(within));
+            state.connections[&id].connection.push(newest, block);
             self.end(&mut state, &id, CloseReason::Shutdown);
         }
         state.ended = None;
@@ -267,36 +259,15 @@ impl Hub {
     /// Forgets events that have grown too old. To be called now and then; what it costs depends on how many
     /// histories have something to forget.
     pub fn expire(&self, now: Instant) {
-        let mut state = self.shared.state.lock();
-        let State {
-            channels,
-            expiries,
-            ids,
-            ..
-        } = &mut *state;
-        while let Some(Reverse((due, _))) = expiries.peek() {
-            if *due > now {
-                break;
-            }
-            let Some(Reverse((_, key))) = expiries.pop() else {
-                break;
-            };
-            let Entry::Occupied(mut channel) = channels.entry(key) else {
-                continue;
-            };
-            match channel
-                .get_mut()
-                .history
-                .expire(now, self.shared.settings.history_age, ids)
-            {
-                Some(next) => expiries.push(Reverse((next, channel.key().clone()))),
-                None if channel.get().is_unused() => {
-                    ids.forget_channel(channel.get().history.evicted_through());
-                    channel.remove();
-                }
-                None => {}
-            }
-        }
+        let age = self.shared.settings.history_age;
+        while self.shared.state.lock().expire(now, age) {}
+    }
+
+    /// The delivery of a connection is gone, and its socket with it.
+    fn delivery_dropped(&self, connection: &Connection) {
+        // Does nothing to a connection that has ended otherwise.
+        self.close(connection, CloseReason::ClientGone);
+        self.shared.deliveries.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Ends a connection and all its registrations, once.
@@ -309,8 +280,7 @@ impl Hub {
         }
         member.connection.end(reason);
         if let Some(ended) = &state.ended {
-            // Nobody listens once the app is gone: then there is no hook to run either.
-            let _ = ended.send(Ended {
+            ended.tell(Ended {
                 connection: id.clone(),
                 channels: names(&member.channels),
                 reason,
@@ -323,9 +293,59 @@ impl State {
     fn unsubscribe(&mut self, key: &ChannelKey, id: &Arc<str>) {
         if let Some(channel) = self.channels.get_mut(key) {
             channel.subscribers.remove(id);
-            if channel.is_unused() {
-                self.ids.forget_channel(channel.history.evicted_through());
-                self.channels.remove(key);
+        }
+        self.forget_if_unused(key);
+    }
+
+    fn forget_if_unused(&mut self, key: &ChannelKey) {
+        if let Some(channel) = self.channels.get(key)
+            && channel.is_unused()
+        {
+            self.ids.forget_channel(channel.history.evicted_through());
+            self.channels.remove(key);
+        }
+    }
+
+    /// Looks at some of the histories that are due. True if there may be more.
+    fn expire(&mut self, now: Instant, age: Duration) -> bool {
+        for _ in 0..EXPIRED_AT_A_TIME {
+            match self.expiries.peek() {
+                Some(Reverse((due, _))) if *due <= now => self.visit_oldest(age, |history, ids| {
+                    history.expire(now, age, ids);
+                }),
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Forgets the oldest events of the hub until the histories are within their bound together.
+    fn trim(&mut self, limit: usize, age: Duration) {
+        while self.history_cost > limit && !self.expiries.is_empty() {
+            self.visit_oldest(age, |history, ids| history.evict(ids));
+        }
+    }
+
+    /// Takes something from the history that is due first, and sees when it is due next.
+    fn visit_oldest(
+        &mut self,
+        age: Duration,
+        forget: impl FnOnce(&mut history::History, &mut Ids),
+    ) {
+        let Some(Reverse((_, key))) = self.expiries.pop() else {
+            return;
+        };
+        let Some(channel) = self.channels.get_mut(&key) else {
+            return;
+        };
+        let before = channel.history.cost();
+        forget(&mut channel.history, &mut self.ids);
+        self.history_cost -= before - channel.history.cost();
+        match channel.history.due(age) {
+            Some(next) => self.expiries.push(Reverse((next, key))),
+            None => {
+                channel.history.watched = false;
+                self.forget_if_unused(&key);
             }
         }
     }
@@ -338,195 +358,6 @@ fn names(channels: &BTreeSet<ChannelKey>) -> Vec<String> {
         .collect();
     names.sort_unstable();
     names
-}
-
-// === impl Space ===
-
-impl Space {
-    /// The largest data of an event that this space takes, in bytes.
-    pub fn event_data(&self) -> usize {
-        self.hub.settings().event_data
-    }
-
-    /// Lets a connection hear a channel from now on, after what it missed since its Last-Event-ID.
-    pub fn register(
-        &self,
-        connection: &Arc<Connection>,
-        channel: &ChannelName,
-    ) -> Result<(), HubError> {
-        let settings = &self.hub.shared.settings;
-        let mut state = self.hub.shared.state.lock();
-        let key = self.key(channel);
-        let State {
-            connections,
-            channels,
-            ids,
-            ..
-        } = &mut *state;
-        let member = connections
-            .get_mut(connection.id())
-            .ok_or(HubError::Closed)?;
-        if member.channels.contains(&key) {
-            return Ok(());
-        }
-        let limit = settings.channels_per_connection;
-        if member.channels.len() >= limit {
-            return Err(HubError::Limited {
-                name: "channels-per-connection",
-                limit,
-            });
-        }
-        member.channels.insert(key.clone());
-        let entry = channels
-            .entry(key)
-            .or_insert_with(|| Channel::new(ids.forgotten_through()));
-        entry
-            .subscribers
-            .insert(connection.id().clone(), connection.clone());
-        if let Some(last) = connection.last_event_id() {
-            resume::replay(connection, last, channel, &entry.history, ids);
-        }
-        Ok(())
-    }
-
-    /// A connection no longer hears a channel; one that hears no other is closed after what was queued before.
-    pub fn remove(&self, connection: &str, channel: &ChannelName) -> Result<(), HubError> {
-        let mut state = self.hub.shared.state.lock();
-        let key = self.key(channel);
-        let (id, member) = match state.connections.get_key_value(connection) {
-            Some((id, _)) => {
-                let id = id.clone();
-                let member = state.connections.get_mut(&id);
-                (id, member)
-            }
-            None => {
-                return Err(HubError::NotFound(format!(
-                    "there is no connection {connection:?} here"
-                )));
-            }
-        };
-        let Some(member) = member.filter(|member| member.channels.contains(&key)) else {
-            return Err(HubError::NotFound(format!(
-                "connection {connection:?} does not hear channel {:?}",
-                channel.as_str()
-            )));
-        };
-        if member.channels.len() == 1 {
-            // Not removed first: the hook for its end is to name this channel.
-            self.hub.end(&mut state, &id, CloseReason::Closed);
-        } else {
-            member.channels.remove(&key);
-            state.unsubscribe(&key, &id);
-        }
-        Ok(())
-    }
-
-    /// Puts an event in the channel's history and in the queue of everybody who hears it. An event without an
-    /// id is given one.
-    pub fn publish(&self, channel: &ChannelName, event: &Event) -> Published {
-        let settings = &self.hub.shared.settings;
-        let rest = event.encode_after_id();
-        let json = matches!(event.data(), event::Data::Json(_));
-        let now = Instant::now();
-
-        let mut state = self.hub.shared.state.lock();
-        let key = self.key(channel);
-        let State {
-            channels,
-            ids,
-            expiries,
-            ..
-        } = &mut *state;
-        if let (Some(id), Some(channel)) = (event.id(), channels.get(&key))
-            && channel.history.holds(id, ids)
-        {
-            return Published {
-                id: id.to_owned(),
-                delivered: 0,
-                duplicate: true,
-            };
-        }
-        let sequence = ids.next();
-        let id = match event.id() {
-            Some(id) => id.to_owned(),
-            None => ids.name(sequence),
-        };
-        let frame = event::frame(&id, &rest);
-        let entry = channels
-            .entry(key.clone())
-            .or_insert_with(|| Channel::new(ids.forgotten_through()));
-        let kept = history::Kept::new(sequence, event.id(), json, frame.clone(), now);
-        if entry.history.push(kept, settings, ids) {
-            expiries.push(Reverse((now + settings.history_age, key.clone())));
-        }
-        let mut delivered = 0;
-        let mut slow = Vec::new();
-        for (id, connection) in &entry.subscribers {
-            match connection.push(frame.clone()) {
-                true => delivered += 1,
-                false => slow.push(id.clone()),
-            }
-        }
-        if entry.is_unused() {
-            ids.forget_channel(entry.history.evicted_through());
-            channels.remove(&key);
-        }
-        for id in slow {
-            self.hub.end(&mut state, &id, CloseReason::Slow);
-        }
-        Published {
-            id,
-            delivered,
-            duplicate: false,
-        }
-    }
-
-    /// How many connections hear a channel.
-    pub fn subscribers(&self, channel: &ChannelName) -> u64 {
-        let state = self.hub.shared.state.lock();
-        state
-            .channels
-            .get(&self.key(channel))
-            .map_or(0, |channel| channel.subscribers.len() as u64)
-    }
-
-    /// The ids of the connections that hear a channel, sorted, at most `limit` of them.
-    pub fn presence(&self, channel: &ChannelName, limit: usize) -> Vec<String> {
-        let state = self.hub.shared.state.lock();
-        let Some(channel) = state.channels.get(&self.key(channel)) else {
-            return Vec::new();
-        };
-        let mut ids: Vec<_> = channel
-            .subscribers
-            .keys()
-            .map(|id| id.to_string())
-            .collect();
-        drop(state);
-        ids.sort_unstable();
-        ids.truncate(limit);
-        ids
-    }
-
-    /// The newest events of a channel's history, oldest first, at most `limit` of them.
-    pub fn history(&self, channel: &ChannelName, limit: usize) -> Vec<Event> {
-        let state = self.hub.shared.state.lock();
-        let Some(channel) = state.channels.get(&self.key(channel)) else {
-            return Vec::new();
-        };
-        let newest = channel.history.newest(limit);
-        drop(state);
-        newest
-            .iter()
-            .filter_map(|kept| kept.event(self.event_data()))
-            .collect()
-    }
-
-    fn key(&self, channel: &ChannelName) -> ChannelKey {
-        ChannelKey {
-            space: self.number,
-            name: channel.clone(),
-        }
-    }
 }
 
 #[cfg(test)]

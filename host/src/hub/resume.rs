@@ -2,12 +2,16 @@
 //!
 //! A client tells one id, the last it heard, and may hear several channels. Because every connection hears the
 //! events of all its channels in the order of their sequence numbers ([`super`]), the sequence number of that id
-//! is its place on each of them.
+//! is its place on each of them. Catching up keeps that order: a connection that comes back is held until its
+//! handler has registered it, and what it missed on all channels leaves merged. Where a handler registers it for
+//! one more channel after that, older events follow newer ones, and a block of nothing but an id after them puts
+//! the client's place right again.
 //!
 //! - Ids that the hub gives are `epoch-sequence`. The epoch is drawn at random when the hub is made, so that ids
 //!   from before a restart are recognised as foreign.
-//! - Ids that a guest gives are looked up, in the channel's own history first: a guest may use one id on several
-//!   channels.
+//! - Ids that a guest gives are looked up, in the channel's own history first. A guest that uses an id on several
+//!   channels has told that its ids are places on their own channels only: from then on none of them is looked
+//!   up for another channel.
 //!
 //! Where the history of a channel does not reach back to that place, a gap event tells so, before anything else.
 //! For an id that is unknown nothing is replayed after it: the client may have heard any part of the history.
@@ -27,13 +31,20 @@ pub(super) struct Ids {
     epoch: String,
     /// The sequence number of the newest event.
     newest: u64,
-    /// For each id that an event came with and that some history holds.
-    own: HashMap<Arc<str>, Place>,
+    /// The ids that events came with and that some history holds, for each space.
+    own: HashMap<u32, OwnIds>,
     /// No forgotten channel had an event after this one.
     forgotten_through: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
+struct OwnIds {
+    places: HashMap<Arc<str>, Place>,
+    /// One id was on two channels at a time.
+    reused: bool,
+}
+
+#[derive(Debug, Default)]
 struct Place {
     /// The sequence number of the newest event with the id.
     newest: u64,
@@ -73,22 +84,29 @@ impl Ids {
         (self.name(sequence) == id).then_some(sequence)
     }
 
-    pub(super) fn add(&mut self, id: &Arc<str>, sequence: u64) {
-        let place = self.own.entry(id.clone()).or_insert(Place {
-            newest: 0,
-            count: 0,
-        });
+    pub(super) fn add(&mut self, space: u32, id: &Arc<str>, sequence: u64) {
+        let own = self.own.entry(space).or_default();
+        let place = own.places.entry(id.clone()).or_default();
         place.newest = sequence;
         place.count += 1;
+        own.reused |= place.count > 1;
     }
 
-    pub(super) fn remove(&mut self, id: &Arc<str>) {
-        if let Some(place) = self.own.get_mut(id) {
+    pub(super) fn remove(&mut self, space: u32, id: &Arc<str>) {
+        let Some(own) = self.own.get_mut(&space) else {
+            return;
+        };
+        if let Some(place) = own.places.get_mut(id) {
             place.count -= 1;
             if place.count == 0 {
-                self.own.remove(id);
+                own.places.remove(id);
             }
         }
+    }
+
+    /// The sequence number of the newest event.
+    pub(super) fn newest(&self) -> u64 {
+        self.newest
     }
 
     pub(super) fn forget_channel(&mut self, evicted_through: u64) {
@@ -100,33 +118,42 @@ impl Ids {
     }
 
     /// The place of an id that the channel itself does not hold.
-    fn elsewhere(&self, id: &str) -> Option<u64> {
-        self.own
-            .get(id)
-            .map(|place| place.newest)
-            .or_else(|| self.parse(id))
+    fn elsewhere(&self, space: u32, id: &str) -> Option<u64> {
+        let own = self.own.get(&space).filter(|own| !own.reused);
+        let place = own.and_then(|own| own.places.get(id));
+        place.map(|place| place.newest).or_else(|| self.parse(id))
     }
 }
 
-/// Queues what a connection missed on a channel since `last`.
+/// The place on a channel of a client that heard `last`.
+pub(super) fn place(last: &str, space: u32, history: &History, ids: &Ids) -> Option<u64> {
+    history
+        .position(last, ids)
+        .or_else(|| ids.elsewhere(space, last))
+}
+
+/// Queues what a connection missed on a channel since its place there. True if there was an event with an id.
 pub(super) fn replay(
     connection: &Connection,
     last: &str,
     channel: &ChannelName,
     history: &History,
-    ids: &Ids,
-) {
-    let position = history.position(last, ids).or_else(|| ids.elsewhere(last));
-    let gap = position.is_none_or(|position| position < history.evicted_through());
-    let gap = gap.then(|| gap_frame(channel, last));
-    let missed = position
-        .into_iter()
-        .flat_map(|position| history.after(position));
-    connection.push_replay(gap.into_iter().chain(missed.map(|kept| kept.frame.clone())));
+    place: Option<u64>,
+) -> bool {
+    let gap = place.is_none_or(|place| place < history.evicted_through());
+    let gap = gap.then(|| (0, gap_frame(channel, Some(last))));
+    let missed = place.into_iter().flat_map(|place| history.after(place));
+    let mut missed = missed
+        .map(|kept| (kept.sequence, kept.frame.clone()))
+        .peekable();
+    let any = missed.peek().is_some();
+    connection.push_replay(gap.into_iter().chain(missed));
+    any
 }
 
-/// The gap event. It has no id, so that the client's place stays where it was.
-fn gap_frame(channel: &ChannelName, last: &str) -> Bytes {
+/// The gap event, for a client that came back with this id, or for one that was there all the time. It has no id
+/// itself, so that the client's place stays where it was.
+pub(super) fn gap_frame(channel: &ChannelName, last: Option<&str>) -> Bytes {
     let data = serde_json::json!({ "channel": channel.as_str(), "last-event-id": last });
     Bytes::from(format!("event: {GAP_EVENT}\ndata: {data}\n\n"))
 }

@@ -1,18 +1,19 @@
 //! What a client may rely on, whatever happens around it.
 
-use std::{collections::HashMap, future::poll_fn, pin::Pin, task::Poll};
+use std::{future::poll_fn, pin::Pin, task::Poll};
 
 use futures_util::{Stream, StreamExt};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
-use super::{connection::Timing, resume::GAP_EVENT, *};
+use super::{channel::ChannelName, connection::Timing, resume::GAP_EVENT, *};
 use crate::event::{Data, IdForm};
 
 fn settings() -> Settings {
     Settings {
         history_events: 100,
         history_bytes: 64 * 1024,
+        history_total_bytes: 1 << 20,
         history_age: Duration::from_secs(60),
         queue_bytes: 64 * 1024,
         connections: 1000,
@@ -23,7 +24,7 @@ fn settings() -> Settings {
 
 fn hub() -> (Hub, Space) {
     let (hub, _) = Hub::new(settings());
-    let space = hub.space("test");
+    let space = hub.space();
     (hub, space)
 }
 
@@ -45,6 +46,7 @@ fn open(hub: &Hub, last_event_id: Option<&str>) -> (Arc<Connection>, Delivery) {
 
 /// What is ready to be written, and whether the stream has ended after it.
 async fn ready(delivery: &mut Delivery) -> (String, bool) {
+    delivery.connection().release();
     let mut out = Vec::new();
     loop {
         let next = poll_fn(
@@ -72,11 +74,7 @@ async fn heard(delivery: &mut Delivery) -> Vec<String> {
         })
     };
     blocks
-        .map(|block| {
-            field(block, "event")
-                .or_else(|| field(block, "data"))
-                .unwrap_or_default()
-        })
+        .filter_map(|block| field(block, "event").or_else(|| field(block, "data")))
         .collect()
 }
 
@@ -148,27 +146,25 @@ async fn refuses_what_cannot_be() {
 #[tokio::test]
 async fn spaces_do_not_share_channels_and_hubs_do_not_share_connections() {
     let (hub, space) = hub();
-    let other = hub.space("other");
+    let other = hub.space();
     let (connection, mut delivery) = open(&hub, None);
     space.register(&connection, &channel("a")).unwrap();
     assert_eq!(other.publish(&channel("a"), &text("x")).delivered, 0);
     assert_eq!(
-        hub.space("test")
-            .publish(&channel("a"), &text("y"))
-            .delivered,
+        space.clone().publish(&channel("a"), &text("y")).delivered,
         1
     );
     assert_eq!(heard(&mut delivery).await, ["y"]);
     let (foreign, _) = self::hub();
     assert_eq!(
-        foreign.space("test").register(&connection, &channel("a")),
+        foreign.space().register(&connection, &channel("a")),
         Err(HubError::Closed)
     );
 }
 
 #[tokio::test]
 async fn limits_connections_and_frees_them() {
-    let (hub, _) = Hub::new(Settings {
+    let (hub, mut ended) = Hub::new(Settings {
         connections: 1,
         ..settings()
     });
@@ -182,6 +178,7 @@ async fn limits_connections_and_frees_them() {
         })
     );
     drop(delivery);
+    ended.recv().await.unwrap();
     open(&hub, None);
 }
 
@@ -298,7 +295,7 @@ async fn without_a_history_a_gap_is_told_and_nothing_is_kept() {
         history_events: 0,
         ..settings()
     });
-    let space = hub.space("test");
+    let space = hub.space();
     let news = channel("news");
     let first = space.publish(&news, &text("0")).id;
     space.publish(&news, &text("1"));
@@ -340,7 +337,7 @@ async fn an_id_is_delivered_once_while_it_is_remembered() {
 #[tokio::test]
 async fn a_slow_client_is_closed_and_delays_nobody() {
     let (hub, mut ended) = Hub::new(settings());
-    let space = hub.space("test");
+    let space = hub.space();
     let news = channel("news");
     let abort = CancellationToken::new();
     let (slow, mut stuck) = hub
@@ -380,7 +377,7 @@ async fn catching_up_is_not_slow() {
         queue_bytes: 1000,
         ..settings()
     });
-    let space = hub.space("test");
+    let space = hub.space();
     let news = channel("news");
     let first = space.publish(&news, &text("0")).id;
     for number in 1..50 {
@@ -395,7 +392,7 @@ async fn catching_up_is_not_slow() {
 #[tokio::test]
 async fn tells_of_every_end_once() {
     let (hub, mut ended) = Hub::new(settings());
-    let space = hub.space("test");
+    let space = hub.space();
     let (connection, delivery) = open(&hub, None);
     space.register(&connection, &channel("b")).unwrap();
     space.register(&connection, &channel("a")).unwrap();
@@ -408,25 +405,25 @@ async fn tells_of_every_end_once() {
         reason: CloseReason::ClientGone,
     };
     assert_eq!(told, expected);
-    hub.drain(|| 1);
+    hub.drain(Duration::from_secs(1));
     assert_eq!(ended.recv().await, None);
 }
 
 #[tokio::test]
 async fn drains() {
     let (hub, _) = Hub::new(settings());
-    let space = hub.space("test");
+    let space = hub.space();
     let (connection, mut delivery) = open(&hub, None);
     space.register(&connection, &channel("a")).unwrap();
     space.publish(
         &channel("a"),
         &text("last").with_id("1".into(), IdForm::Plain).unwrap(),
     );
-    hub.drain(|| 250);
-    assert_eq!(
-        ready(&mut delivery).await,
-        ("id: 1\ndata: last\n\nretry: 250\n\n".into(), true)
-    );
+    hub.drain(Duration::from_millis(250));
+    let (wire, ended) = ready(&mut delivery).await;
+    let retry = wire.strip_prefix("id: 1\ndata: last\n\nretry: ");
+    let retry: u32 = retry.unwrap().trim_end().parse().unwrap();
+    assert!((50..=250).contains(&retry) && ended, "{wire}");
     assert_eq!(
         hub.open(OpenOptions::default()).map(|_| ()),
         Err(HubError::Draining)
@@ -471,6 +468,131 @@ async fn pings_a_quiet_stream_and_closes_an_inactive_one() {
     );
     assert_eq!((delivery.next().await, at()), (None, 40));
     assert_eq!(connection.close_reason(), Some(CloseReason::Inactive));
+}
+
+#[tokio::test]
+async fn what_was_missed_on_several_channels_is_merged() {
+    let (hub, space) = hub();
+    let (a, b) = (channel("a"), channel("b"));
+    let first = space.publish(&a, &text("0")).id;
+    space.publish(&a, &text("1"));
+    space.publish(&b, &text("2"));
+    space.publish(&a, &text("3"));
+    let (connection, mut delivery) = open(&hub, Some(&first));
+    space.register(&connection, &a).unwrap();
+    space.publish(&a, &text("4"));
+    space.register(&connection, &b).unwrap();
+    space.publish(&b, &text("5"));
+    assert_eq!(heard(&mut delivery).await, numbers(1..6));
+}
+
+/// What a client's `Last-Event-ID` is after these blocks.
+fn last_event_id(wire: &str) -> Option<&str> {
+    wire.lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("id: "))
+}
+
+#[tokio::test]
+async fn who_is_registered_late_still_misses_nothing_and_hears_nothing_twice() {
+    let (hub, space) = hub();
+    let (a, b) = (channel("a"), channel("b"));
+    let first = space.publish(&a, &text("0")).id;
+    space.publish(&b, &text("1"));
+    let newest = space.publish(&a, &text("2")).id;
+    let (connection, mut delivery) = open(&hub, Some(&first));
+    space.register(&connection, &a).unwrap();
+    assert_eq!(heard(&mut delivery).await, ["2"]);
+    space.register(&connection, &b).unwrap();
+    let (wire, _) = ready(&mut delivery).await;
+    assert!(wire.contains("data: 1\n"), "{wire}");
+    assert_eq!(last_event_id(&wire), Some(newest.as_str()), "{wire}");
+}
+
+#[tokio::test]
+async fn who_leaves_and_joins_again_does_not_hear_it_all_again() {
+    let (hub, space) = hub();
+    let (a, b) = (channel("a"), channel("b"));
+    let first = space.publish(&a, &text("0")).id;
+    space.publish(&a, &text("1"));
+    let (connection, mut delivery) = open(&hub, Some(&first));
+    space.register(&connection, &a).unwrap();
+    space.register(&connection, &b).unwrap();
+    assert_eq!(heard(&mut delivery).await, ["1"]);
+    space.remove(connection.id(), &a).unwrap();
+    space.register(&connection, &a).unwrap();
+    assert_eq!(heard(&mut delivery).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_id_that_was_on_two_channels_is_no_place_on_a_third() {
+    let (hub, space) = hub();
+    let own = |id: &str| text(id).with_id(id.into(), IdForm::Plain).unwrap();
+    space.publish(&channel("a"), &own("7"));
+    space.publish(&channel("b"), &own("7"));
+    space.publish(&channel("c"), &own("8"));
+    let (connection, mut delivery) = open(&hub, Some("7"));
+    space.register(&connection, &channel("c")).unwrap();
+    assert_eq!(heard(&mut delivery).await, [GAP_EVENT]);
+}
+
+#[tokio::test]
+async fn histories_are_bounded_together_and_the_oldest_events_go() {
+    let (hub, _) = Hub::new(Settings {
+        history_total_bytes: 100_000,
+        ..settings()
+    });
+    let space = hub.space();
+    let mut first = None;
+    for number in 0..5000 {
+        let name = channel(&format!("channel {number}"));
+        let id = space.publish(&name, &text(&"x".repeat(100))).id;
+        first.get_or_insert((name, id));
+    }
+    {
+        let state = hub.shared.state.lock();
+        assert!(state.history_cost <= 100_000);
+        assert!(state.channels.len() < 1000);
+        assert_eq!(state.channels.len(), state.expiries.len());
+    }
+    assert_eq!(space.history(&channel("channel 4999"), 1).len(), 1);
+    let (name, id) = first.unwrap();
+    assert_eq!(space.history(&name, 1), []);
+    let (connection, mut delivery) = open(&hub, Some(&id));
+    space.register(&connection, &channel("channel 1")).unwrap();
+    assert_eq!(heard(&mut delivery).await, [GAP_EVENT]);
+}
+
+#[tokio::test]
+async fn a_history_is_looked_after_once_whatever_is_published() {
+    let (hub, space) = hub();
+    let news = channel("news");
+    for _ in 0..10 {
+        space.publish(&news, &text("x"));
+        // Larger than what is kept: it forgets all others and is not kept itself.
+        space.publish(&news, &text(&"x".repeat(100_000)));
+    }
+    assert_eq!(hub.shared.state.lock().expiries.len(), 1);
+    hub.expire(Instant::now() + Duration::from_secs(61));
+    let state = hub.shared.state.lock();
+    assert!(state.expiries.is_empty() && state.channels.is_empty());
+    assert_eq!(state.history_cost, 0);
+}
+
+#[tokio::test]
+async fn a_connection_counts_until_its_socket_is_gone_and_its_end_is_told() {
+    let (hub, mut ended) = Hub::new(Settings {
+        connections: 1,
+        ..settings()
+    });
+    let full = || hub.open(OpenOptions::default()).map(|_| ()).is_err();
+    let (connection, delivery) = open(&hub, None);
+    hub.close(&connection, CloseReason::Closed);
+    assert!(full());
+    drop(delivery);
+    assert!(full());
+    ended.recv().await.unwrap();
+    assert!(!full());
 }
 
 /// One step of a random schedule.
@@ -583,14 +705,11 @@ proptest! {
                 .map(|(number, name)| space.publish(&channels[*name], &text(&number.to_string())).id)
                 .collect();
             let (connection, mut delivery) = open(&hub, Some(&ids[left]));
-            let mut missed: HashMap<usize, Vec<String>> = HashMap::new();
-            for (number, name) in names.iter().enumerate().skip(left + 1) {
-                missed.entry(*name).or_default().push(number.to_string());
-            }
-            for (index, channel) in channels.iter().enumerate() {
+            for channel in &channels {
                 space.register(&connection, channel).unwrap();
-                prop_assert_eq!(heard(&mut delivery).await, missed.remove(&index).unwrap_or_default());
             }
+            let missed = numbers(left as u32 + 1..40);
+            prop_assert_eq!(heard(&mut delivery).await, missed);
             Ok(())
         })?;
     }

@@ -14,7 +14,7 @@ use std::{
 use super::{RedisClient, RedisPool, RedisUrl, Settings};
 
 /// How long anything may take before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server of its own, killed on drop.
 pub(crate) struct Server {
@@ -136,10 +136,7 @@ impl Server {
 
     /// A client without a password.
     pub(crate) async fn client(&self) -> RedisClient {
-        pool(Duration::from_secs(5))
-            .connect(&self.url("", ""))
-            .await
-            .unwrap()
+        pool(PATIENCE).connect(&self.url("", "")).await.unwrap()
     }
 
     fn answers(&self) -> bool {

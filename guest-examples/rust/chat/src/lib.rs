@@ -3,8 +3,8 @@
 mod said;
 
 use fanfare_guest::{
-    App, Disconnected, Disconnection, Event, Publisher, Redis, Request, Response, Result, Upgrade,
-    config, registry,
+    App, Disconnected, Disconnection, Error, Event, Publisher, Redis, Request, Response, Result,
+    Upgrade, config, registry,
 };
 
 use said::{Said, check_room};
@@ -29,7 +29,8 @@ impl App for Chat {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         match (request.method().as_str(), path.as_slice()) {
             ("GET", []) => request.respond(Response::html(include_str!("page.html"))),
-            ("GET", ["rooms", room, "events"]) => join(&request, room),
+            // OPTIONS too: a browser may ask before it opens a stream of another origin, and the host answers it.
+            ("GET" | "OPTIONS", ["rooms", room, "events"]) => join(&request, room),
             ("POST", ["rooms", room]) => say(&request, room),
             (_, [] | ["rooms", _, "events"]) => {
                 request.respond(Response::method_not_allowed("GET"))
@@ -58,21 +59,20 @@ fn join(request: &Request, room: &str) -> Result<()> {
     }
     let origins = config::list("allowed-origins")?;
     let stream = request.upgrade_with(Upgrade::new().allow_origins(origins))?;
-    let enter = || {
-        let publisher = publisher()?;
-        publisher.register(&stream, room)?;
-        tell_count(&publisher, room)
-    };
-    // An open stream outlives its handler: closed, the client comes back and tries again.
-    enter().inspect_err(|_| stream.close())
+    let publisher = publisher()?;
+    publisher.register(&stream, room)?;
+    // A stream that hears a channel outlives its handler. Closed, the client comes back and tries again.
+    tell_count(&publisher, room).inspect_err(|_| stream.close())
 }
 
 fn say(request: &Request, room: &str) -> Result<()> {
     match check_room(room).and_then(|()| Said::read(request)) {
-        Ok(said) => {
-            publisher()?.publish(room, Event::json(&said)?.event_type("message"))?;
-            request.respond(Response::new(204))
-        }
+        Ok(said) => match publisher()?.publish(room, Event::json(&said)?.event_type("message")) {
+            Ok(_) => request.respond(Response::new(204)),
+            Err(Error::Unavailable(_)) => request
+                .respond(Response::text("nobody can be reached now, try again\n").status(503)),
+            Err(error) => Err(error),
+        },
         Err(refusal) => request.respond(refusal),
     }
 }
@@ -83,11 +83,21 @@ fn publisher() -> Result<Publisher> {
 
 /// Tells everybody in the room how many they are.
 fn tell_count(publisher: &Publisher, room: &str) -> Result<()> {
-    let count = publisher.subscribers(room)?;
-    if count > 0 {
-        publisher.publish(room, Event::new(count.to_string()).event_type("count"))?;
+    // Over Redis a room has visitors on other nodes, too, whom this one cannot count.
+    if config::get("redis-url")?.is_some() {
+        return Ok(());
     }
-    Ok(())
+    // Somebody may come or go while this is told, and be told of by another handler before: whoever tells last has to
+    // tell what is true then.
+    let mut told = 0;
+    loop {
+        let count = publisher.subscribers(room)?;
+        if count == told {
+            return Ok(());
+        }
+        publisher.publish(room, Event::new(count.to_string()).event_type("count"))?;
+        told = count;
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,8 @@
 //! The whole chat, without WebAssembly: rooms, counts, and everything that is refused.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use fanfare_guest::{
-    CloseReason, Error,
-    testing::{Host, Outcome, Request, Stream},
-};
+use fanfare_guest::testing::{Host, Outcome, Request, Stream};
 
 use super::*;
 
@@ -221,7 +218,29 @@ fn origins_are_a_variable() {
 }
 
 #[test]
-fn without_redis_nobody_gets_in() {
+fn preflights_are_answered() {
+    let host = started();
+    host.set_config("allowed-origins", "https://a.example");
+    let preflight = Request::new("OPTIONS", "/rooms/lobby/events")
+        .header("origin", "https://a.example")
+        .header("access-control-request-method", "GET");
+    let outcome = handle(&host, preflight);
+    assert_eq!(outcome.response().status, 204);
+    assert_eq!(outcome.problem(), None);
+}
+
+#[test]
+fn who_leaves_at_once_is_nobodys_mistake() {
+    let host = started();
+    let ada = enter(&host, "lobby");
+    let gone = Request::get("/rooms/lobby/events").hang_up_after(Duration::ZERO);
+    assert_eq!(handle(&host, gone).problem(), None);
+    assert_eq!(host.disconnected::<Chat>(), 1);
+    assert_eq!(heard(&ada), [pair("count", "1")]);
+}
+
+#[test]
+fn over_redis_nobody_is_counted_and_its_absence_is_told() {
     let host = Host::new();
     host.set_config("redis-url", "redis://redis.example")
         .grant_redis("redis.example:6379");
@@ -229,13 +248,13 @@ fn without_redis_nobody_gets_in() {
     let ada = enter(&host, "lobby");
 
     host.set_redis_reachable("redis.example:6379", false);
-    let outcome = handle(&host, Request::get("/rooms/lobby/events"));
-    assert!(matches!(outcome.result(), Err(Error::Unavailable(_))));
-    assert_eq!(outcome.stream().end(), Some(CloseReason::Closed));
+    let refused = handle(&host, form("lobby", "Ada", "hi"));
+    assert_eq!(refused.response().status, 503);
+    assert_eq!(refused.problem(), None);
+    host.set_redis_reachable("redis.example:6379", true);
+    handle(&host, form("lobby", "Ada", "hi again"));
     assert_eq!(
-        handle(&host, form("lobby", "Ada", "hi")).response().status,
-        500
+        heard(&ada),
+        [pair("message", r#"{"name":"Ada","text":"hi again"}"#)]
     );
-    assert_eq!(host.disconnected::<Chat>(), 1);
-    assert_eq!(heard(&ada), [pair("count", "1")]);
 }

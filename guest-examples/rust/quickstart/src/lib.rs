@@ -25,36 +25,45 @@ impl App for Quickstart {
     fn handle(request: Request) -> Result<()> {
         match (request.method().as_str(), request.path().as_str()) {
             ("GET", "/") => request.respond(Response::html(include_str!("page.html"))),
-            ("GET", "/events") => {
-                let origins = config::list("allowed-origins")?;
-                let stream = request.upgrade_with(Upgrade::new().allow_origins(origins))?;
-                // An open stream outlives its handler: after a mistake nobody else would close it.
-                count_to_ten(&request, &stream).inspect_err(|_| stream.close())
-            }
+            // OPTIONS too: a browser may ask before it opens a stream of another origin, and the host answers it.
+            ("GET" | "OPTIONS", "/events") => events(&request),
             ("GET", _) => request.respond(Response::not_found()),
             _ => request.respond(Response::method_not_allowed("GET")),
         }
     }
 }
 
-fn count_to_ten(request: &Request, stream: &Connection) -> Result<()> {
+fn events(request: &Request) -> Result<()> {
     let channel = request
         .query_value("channel")
         .unwrap_or("quickstart".into());
     let name = request.query_value("name").unwrap_or_default();
     let interval = Duration::from_millis(config::parse("interval-ms")?.unwrap_or(2000));
+    let origins = config::list("allowed-origins")?;
 
+    let stream = request.upgrade_with(Upgrade::new().allow_origins(origins))?;
     let publisher: Publisher = registry::get("publisher")?;
-    publisher.register(stream, &channel)?;
+    publisher.register(&stream, &channel)?;
+    // A stream that hears a channel outlives its handler: after a mistake nobody else would close it.
+    count_to_ten(&publisher, &stream, &channel, &name, interval).inspect_err(|_| stream.close())
+}
+
+fn count_to_ten(
+    publisher: &Publisher,
+    stream: &Connection,
+    channel: &str,
+    name: &str,
+    interval: Duration,
+) -> Result<()> {
     let event = Event::new("").event_type(name);
     for index in 0..10 {
-        publisher.publish(&channel, event.clone().data(index.to_string()))?;
+        publisher.publish(channel, event.clone().data(index.to_string()))?;
         sleep(interval);
         if !stream.is_open() {
             return Ok(());
         }
     }
-    match publisher.remove(&stream.id(), &channel) {
+    match publisher.remove(&stream.id(), channel) {
         // The client may leave at any moment, this one included.
         Err(Error::NotFound(_)) => Ok(()),
         result => result,

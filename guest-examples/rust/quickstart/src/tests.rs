@@ -61,7 +61,7 @@ fn the_interval_is_a_variable() {
     assert!(
         matches!(outcome.result(), Err(Error::Invalid(message)) if message.contains("interval-ms"))
     );
-    assert!(!outcome.stream().is_open());
+    assert_eq!(outcome.response().status, 500);
 }
 
 #[test]
@@ -138,6 +138,31 @@ fn origins_are_a_variable() {
     assert!(from("https://a.example").is_stream());
     assert!(from("https://b.example").is_stream());
     assert_eq!(from("https://c.example").response().status, 403);
+}
+
+#[test]
+fn preflights_are_answered_for_the_allowed_origins() {
+    let host = started();
+    host.set_config("allowed-origins", "https://a.example");
+    let preflight = |origin: &str| {
+        let request = Request::new("OPTIONS", "/events")
+            .header("origin", origin)
+            .header("access-control-request-method", "GET");
+        let outcome = host.handle::<Quickstart>(request);
+        assert_eq!(outcome.problem(), None);
+        outcome.response().status
+    };
+    assert_eq!(preflight("https://a.example"), 204);
+    assert_eq!(preflight("https://b.example"), 403);
+    assert!(host.streams().is_empty());
+}
+
+#[test]
+fn a_client_that_is_gone_at_once_is_no_mistake() {
+    let host = started();
+    let gone = Request::get("/events").hang_up_after(Duration::ZERO);
+    assert_eq!(host.handle::<Quickstart>(gone).problem(), None);
+    assert!(host.published().is_empty());
 }
 
 #[test]

@@ -1,4 +1,6 @@
-//! What the contract asks of arguments.
+//! What the contract asks of arguments, in the order in which the host looks at them.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::de::IgnoredAny;
 
@@ -18,31 +20,49 @@ fn invalid<T>(message: String) -> Result<T> {
     Err(Error::Invalid(message))
 }
 
+/// A limit of the app is reached.
+pub fn limited(name: &str, limit: usize) -> Error {
+    Error::Limited(format!("the app's limit `{name}` of {limit} is reached"))
+}
+
 /// Names of channels, sync channels and values.
 pub fn check_name(what: &str, name: &str) -> Result<()> {
     if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
         return invalid(format!(
-            "{what}, {name:?}, should have 1 to 255 bytes without control characters"
+            "{what} has 1 to 255 bytes without control characters, and {name:?} has not"
         ));
     }
     Ok(())
 }
 
+/// Whether an id is of the plain form.
+pub fn is_plain(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=128).contains(&id.len()) && id.bytes().all(plain)
+}
+
 pub(super) fn check_event(event: &Event) -> Result<()> {
+    let size = event.data.as_str().len();
+    if size > EVENT_DATA {
+        return Err(Error::Limited(format!(
+            "data of {size} bytes is over the app's limit `event-data` of {EVENT_DATA} bytes"
+        )));
+    }
+    if let Payload::Json(json) = &event.data {
+        serde_json::from_str::<IgnoredAny>(json)
+            .map_err(|error| Error::Invalid(format!("the data is not JSON: {error}")))?;
+    }
     let breaks_line = |text: &str| text.contains(['\r', '\n', '\0']);
     match &event.id {
-        Some(EventId::Plain(id)) => {
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-            if id.is_empty() || id.len() > 128 || !id.bytes().all(plain) {
-                return invalid(format!(
-                    "the plain id {id:?} should have 1 to 128 letters, digits, `.`, `_` and `-`; for others there is \
-                     `any_id`"
-                ));
-            }
+        Some(EventId::Plain(id)) if !is_plain(id) => {
+            return invalid(format!(
+                "an id of the form `plain` has 1 to 128 letters, digits, `.`, `_` and `-`, and {id:?} has not; \
+                 `any_id` allows more"
+            ));
         }
         Some(EventId::Any(id)) if id.is_empty() || id.len() > 1024 || breaks_line(id) => {
             return invalid(format!(
-                "the id {id:?} should have 1 to 1,024 bytes without CR, LF and NUL"
+                "an id has 1 to 1,024 bytes without CR, LF and NUL, and {id:?} has not"
             ));
         }
         _ => {}
@@ -51,53 +71,107 @@ pub(super) fn check_event(event: &Event) -> Result<()> {
         && (name.len() > 1024 || breaks_line(name))
     {
         return invalid(format!(
-            "the event type {name:?} should have at most 1,024 bytes without CR, LF and NUL"
+            "an event type has at most 1,024 bytes without CR, LF and NUL, and {name:?} has not"
         ));
-    }
-    let size = event.data.as_str().len();
-    if size > EVENT_DATA {
-        let message = format!(
-            "data of {size} bytes is over the app's limit `event-data` of {EVENT_DATA} bytes"
-        );
-        return Err(Error::Limited(message));
-    }
-    if let Payload::Json(json) = &event.data {
-        serde_json::from_str::<IgnoredAny>(json)
-            .map_err(|error| Error::Invalid(format!("the data is not JSON: {error}")))?;
     }
     Ok(())
 }
 
-pub(super) fn check_upgrade(options: &Upgrade) -> Result<()> {
-    for origin in options.allowed_origins.iter().flatten() {
-        let exact = origin.split_once("://").is_some_and(|(scheme, authority)| {
-            !scheme.is_empty()
-                && !authority.is_empty()
-                && !authority.contains(|c: char| "/?#@*".contains(c) || c <= ' ')
-        });
-        if !exact && origin != "*" {
-            return invalid(format!(
-                "the origin {origin:?} should be one such as `https://example.org`, or `*`"
-            ));
-        }
-    }
+/// Returns the allowed origins in the form in which browsers send them.
+pub(super) fn check_upgrade(options: &Upgrade) -> Result<Vec<String>> {
     for (name, interval) in [
-        ("ping interval", options.ping_interval),
-        ("inactivity timeout", options.inactivity_timeout),
+        ("ping-interval", options.ping_interval),
+        ("inactivity-timeout", options.inactivity_timeout),
     ] {
         if interval.is_some_and(|interval| (1..100).contains(&interval)) {
             return invalid(format!(
-                "the {name} should be at least 100 ms, or 0 for never"
+                "{name} should be at least 100 milliseconds, or 0 for never"
             ));
         }
     }
-    Ok(())
+    let origins = options.allowed_origins.iter().flatten();
+    origins
+        .map(|origin| {
+            canonical_origin(origin).ok_or_else(|| {
+                Error::Invalid(format!(
+                    "allowed-origins: {origin:?} should be an origin such as `https://example.org`, or `*`"
+                ))
+            })
+        })
+        .collect()
+}
+
+fn canonical_origin(text: &str) -> Option<String> {
+    if text == "*" {
+        return Some(text.to_owned());
+    }
+    let text = text.to_lowercase();
+    let (scheme, rest) = text.split_once("://")?;
+    let scheme_is_one = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let (host, port) = split_port(rest);
+    let port = match port {
+        Some(port) => Some(number(port, 1..=65535)?),
+        None => None,
+    };
+    if !scheme_is_one || !is_host(host) {
+        return None;
+    }
+    Some(match (scheme, port) {
+        (_, None) | ("http", Some(80)) | ("https", Some(443)) => format!("{scheme}://{host}"),
+        (_, Some(port)) => format!("{scheme}://{host}:{port}"),
+    })
+}
+
+/// Splits `host:port`; the colons of an IPv6 address stand in brackets.
+pub(super) fn split_port(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (text, None),
+    }
+}
+
+/// A name or an address.
+pub(super) fn is_host(text: &str) -> bool {
+    if let Some(inside) = text.strip_prefix('[') {
+        return inside
+            .strip_suffix(']')
+            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    }
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && label
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || !c.is_ascii() || matches!(c, '-' | '_'))
+    };
+    let last = text.rsplit('.').next().unwrap_or_default();
+    let is_address = last.starts_with(|c: char| c.is_ascii_digit());
+    text.len() <= 253
+        && text.split('.').all(label)
+        && (!is_address || text.parse::<Ipv4Addr>().is_ok())
+}
+
+/// A number in plain digits.
+pub(super) fn number(text: &str, range: std::ops::RangeInclusive<u32>) -> Option<u32> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse()
+        .ok()
+        .filter(|number| digits && range.contains(number))
 }
 
 pub(super) fn check_response(response: &Response) -> Result<()> {
+    let size = response.body.len();
+    if size > RESPONSE_BODY {
+        return Err(Error::Limited(format!(
+            "a body of {size} bytes is over the app's limit `response-body` of {RESPONSE_BODY} bytes"
+        )));
+    }
     if !(200..=599).contains(&response.status) {
         return invalid(format!(
-            "the status {} should be one of 200 to 599",
+            "a status is 200 to 599, and {} is not",
             response.status
         ));
     }
@@ -110,23 +184,16 @@ pub(super) fn check_response(response: &Response) -> Result<()> {
             .iter()
             .any(|own| name.eq_ignore_ascii_case(own))
         {
-            return invalid(format!("the header `{name}` is the host's to set"));
+            return invalid(format!("the header `{name}` is set by the host"));
         }
         if value
             .iter()
             .any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)
         {
             return invalid(format!(
-                "the value of the header `{name}` holds a control character"
+                "the value of the header `{name}` has a character that no header may have"
             ));
         }
-    }
-    let size = response.body.len();
-    if size > RESPONSE_BODY {
-        let message = format!(
-            "a body of {size} bytes is over the app's limit `response-body` of {RESPONSE_BODY} bytes"
-        );
-        return Err(Error::Limited(message));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ mod streams;
 
 use std::{
     cell::{RefCell, RefMut},
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     rc::Rc,
     time::Duration,
 };
@@ -21,7 +21,7 @@ use crate::{CloseReason, Disconnection, redis::Value};
 
 pub use checks::check_name;
 pub use publishing::PublisherKind;
-pub use redis::RedisAddress;
+pub use redis::{RedisAddress, check_command};
 pub use registry::Stored;
 pub use streams::{Answer, RequestState};
 
@@ -52,7 +52,10 @@ pub struct State {
     pub published: Vec<Published>,
     publishers: Vec<publishing::Publisher>,
     requests: usize,
+    /// How many events were published.
     events: u64,
+    /// The places of the ids that the host gave and knows however old they are.
+    given: HashMap<String, u64>,
 }
 
 impl Default for State {
@@ -67,11 +70,12 @@ impl Default for State {
             redis_published: Vec::new(),
             streams: Vec::new(),
             disconnections: Vec::new(),
-            history_limit: usize::MAX,
+            history_limit: publishing::HISTORY_EVENTS,
             published: Vec::new(),
             publishers: Vec::new(),
             requests: 0,
             events: 0,
+            given: HashMap::new(),
         }
     }
 }

@@ -5,11 +5,12 @@ use std::{
     time::Duration,
 };
 
-use super::State;
+use super::{State, checks};
 use crate::{Error, Result, redis::Value};
 
-/// Commands that would change or block the connection that all share.
+/// Commands that would change, block or end the connection that all share.
 const DENIED: &[&str] = &[
+    "ASKING",
     "AUTH",
     "BLMOVE",
     "BLMPOP",
@@ -19,24 +20,59 @@ const DENIED: &[&str] = &[
     "BZMPOP",
     "BZPOPMAX",
     "BZPOPMIN",
+    "CLIENT",
+    "DEBUG",
     "DISCARD",
     "EXEC",
     "HELLO",
+    "HOST:",
     "MONITOR",
     "MULTI",
+    "POST",
     "PSUBSCRIBE",
+    "PSYNC",
     "PUNSUBSCRIBE",
     "QUIT",
+    "READONLY",
+    "READWRITE",
+    "REPLCONF",
     "RESET",
     "SELECT",
+    "SHUTDOWN",
     "SSUBSCRIBE",
     "SUBSCRIBE",
     "SUNSUBSCRIBE",
+    "SYNC",
     "UNSUBSCRIBE",
     "UNWATCH",
     "WAIT",
+    "WAITAOF",
     "WATCH",
 ];
+
+/// Refuses what cannot be sent over the connection that all share.
+pub fn check_command(command: &str, arguments: &[Vec<u8>]) -> Result<()> {
+    if command.is_empty() || command.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(Error::Invalid(format!(
+            "a Redis command is one word, and {command:?} is not: what follows the first word are arguments"
+        )));
+    }
+    let name = command.to_ascii_uppercase();
+    let mut options = arguments.iter().map(|word| word.to_ascii_uppercase());
+    let denied = match name.as_str() {
+        "XREAD" | "XREADGROUP" => options
+            .take_while(|word| word != b"STREAMS")
+            .any(|word| word == b"BLOCK"),
+        "SCRIPT" => options.next().as_deref() == Some(b"DEBUG"),
+        name => DENIED.contains(&name),
+    };
+    if denied {
+        return Err(Error::Denied(format!(
+            "the Redis command {name} is not allowed: it would change, block or end the connection that others share"
+        )));
+    }
+    Ok(())
+}
 
 /// Where a client's keys are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,32 +85,29 @@ pub struct RedisAddress {
 impl RedisAddress {
     pub fn parse(url: &str) -> Result<Self> {
         // Not the URL itself: it may hold a password.
-        let invalid = |what: &str| {
-            Error::Invalid(format!("the URL of the Redis server is malformed: {what}"))
-        };
-        let rest = url
-            .strip_prefix("redis://")
-            .or_else(|| url.strip_prefix("rediss://"))
-            .ok_or_else(|| invalid("it should start with `redis://` or `rediss://`"))?;
+        let invalid = |what: &str| Error::Invalid(format!("the Redis URL is malformed: {what}"));
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        if !["redis", "rediss"].contains(&scheme.to_ascii_lowercase().as_str()) {
+            return Err(invalid("it must start with redis:// or rediss://"));
+        }
+        if rest.contains(['#', '?']) {
+            return Err(invalid("it must not have a `#` or `?` part"));
+        }
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let address = authority
             .rsplit_once('@')
-            .map_or(authority, |(_, address)| address);
-        let (host, port) = match address.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => (host, port),
-            _ => (address, "6379"),
-        };
-        if host.is_empty() {
+            .map_or(authority, |(_, address)| address)
+            .to_ascii_lowercase();
+        let (host, port) = checks::split_port(&address);
+        if !host.is_ascii() || !checks::is_host(host) {
             return Err(invalid("it names no host"));
         }
-        let port: u16 = port
-            .parse()
-            .map_err(|_| invalid("the port is no number up to 65535"))?;
+        let port = checks::number(port.unwrap_or("6379"), 1..=65535)
+            .ok_or_else(|| invalid("the port is not a number from 1 to 65535"))?;
         let database = match database {
             "" => 0,
-            number => number
-                .parse()
-                .map_err(|_| invalid("the database is no number"))?,
+            text => checks::number(text, 0..=u32::MAX)
+                .ok_or_else(|| invalid("the database is not a number"))?,
         };
         Ok(Self {
             server: format!("{host}:{port}"),
@@ -112,11 +145,13 @@ impl State {
     pub fn redis(&mut self, address: &RedisAddress) -> Result<Session<'_>> {
         let name = &address.server;
         let server = self.redis_servers.get_mut(name).ok_or_else(|| {
-            Error::Denied(format!("the app was not granted the Redis server `{name}`; in a test, `Host::grant_redis` does"))
+            Error::Denied(format!(
+                "the app was not granted Redis at {name}; in a test, `Host::grant_redis` grants it"
+            ))
         })?;
         if server.unreachable {
             return Err(Error::Unavailable(format!(
-                "the Redis server `{name}` cannot be reached"
+                "Redis at {name} cannot be reached"
             )));
         }
         let keys = server.databases.entry(address.database).or_default();
@@ -133,11 +168,6 @@ impl State {
 impl Session<'_> {
     pub fn execute(&mut self, command: &str, arguments: &[Vec<u8>]) -> Result<Value> {
         let command = command.to_ascii_uppercase();
-        if DENIED.contains(&command.as_str()) {
-            return Err(Error::Denied(format!(
-                "{command} would change or block the connection that all handlers share"
-            )));
-        }
         if let Some(answer) = self.answers.get(&command) {
             return Ok(answer.clone());
         }
@@ -166,6 +196,7 @@ impl Session<'_> {
             ("PUBLISH", [channel, _]) => count(self.publish(channel, &arguments[1])),
             ("SADD", [key, _, ..]) => count(self.sadd(key, &arguments[1..])?),
             ("SREM", [key, _, ..]) => count(self.srem(key, &arguments[1..])?),
+            ("SCARD", [key]) => count(self.smembers(key)?.len() as u64),
             ("SMEMBERS", [key]) => {
                 Value::Array(self.smembers(key)?.into_iter().map(Value::Bytes).collect())
             }
@@ -248,6 +279,9 @@ impl Session<'_> {
     }
 
     pub fn sadd(&mut self, key: &str, members: &[Vec<u8>]) -> Result<u64> {
+        if members.is_empty() {
+            return Ok(0);
+        }
         let new = || Entry {
             data: Data::Set(BTreeSet::new()),
             expires_at: None,
@@ -262,7 +296,7 @@ impl Session<'_> {
     }
 
     pub fn srem(&mut self, key: &str, members: &[Vec<u8>]) -> Result<u64> {
-        let Some(entry) = self.keys.get_mut(key) else {
+        let Some(entry) = self.keys.get_mut(key).filter(|_| !members.is_empty()) else {
             return Ok(0);
         };
         let Data::Set(set) = &mut entry.data else {
@@ -289,7 +323,8 @@ impl Session<'_> {
     fn expiry(&self, expires_in: u64) -> Result<Duration> {
         if expires_in == 0 {
             return Err(Error::Invalid(
-                "a key should be kept for at least 1 ms".to_owned(),
+                "a key expires in at least 1 millisecond; to remove it at once, use `del`"
+                    .to_owned(),
             ));
         }
         Ok(self.now.saturating_add(Duration::from_millis(expires_in)))
@@ -324,6 +359,7 @@ mod tests {
             address("redis://:secret@[::1]"),
             Ok(("[::1]:6379".into(), 0))
         );
+        assert_eq!(address("REDIS://Example"), Ok(("example:6379".into(), 0)));
         assert_eq!(address("redis://[::1]:7000"), Ok(("[::1]:7000".into(), 0)));
         for url in [
             "",
@@ -333,6 +369,11 @@ mod tests {
             "redis://h:0x10",
             "redis://h:70000",
             "redis://h/x",
+            "redis://h/+1",
+            "redis://h:0",
+            "redis://h?x=1",
+            "redis://h_/ ",
+            "redis://a b",
         ] {
             assert!(matches!(address(url), Err(Error::Invalid(_))), "{url}");
         }

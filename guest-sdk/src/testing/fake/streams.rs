@@ -20,6 +20,8 @@ pub struct RequestState {
     pub id: String,
     pub given: Request,
     pub answer: Option<Answer>,
+    /// Whether the host gave that answer by itself: to a preflight, or to a foreign origin.
+    pub answered_by_host: bool,
     hang_up_at: Option<Duration>,
 }
 
@@ -33,6 +35,7 @@ impl RequestState {
             id: format!("request{}", state.requests),
             given,
             answer: None,
+            answered_by_host: false,
             hang_up_at,
         }
     }
@@ -51,9 +54,14 @@ impl RequestState {
                 "the request was answered already".to_owned(),
             )),
             Some(Answer::Stream(_)) => Err(Error::Invalid(
-                "the request was upgraded already".to_owned(),
+                "the request was upgraded to an event stream already".to_owned(),
             )),
         }
+    }
+
+    fn answer_by_host(&mut self, response: Response) {
+        self.answered_by_host = true;
+        self.answer = Some(Answer::Response(response));
     }
 
     /// Whether a page of the origin that the request comes from may read the stream.
@@ -72,23 +80,21 @@ impl RequestState {
             return Ok(());
         }
         Err(Error::Denied(format!(
-            "pages of the origin `{origin}` may not read this stream; allowed are {allowed:?}"
+            "pages of the origin {origin:?} are not allowed to read the stream"
         )))
     }
 
     fn is_preflight(&self) -> bool {
-        self.given.method == "OPTIONS"
-            && self
-                .given
-                .header_value("access-control-request-method")
-                .is_some()
+        let has = |name| self.given.header_value(name).is_some();
+        self.given.method == "OPTIONS" && has("origin") && has("access-control-request-method")
     }
 
     fn last_event_id(&self) -> Option<String> {
-        self.given
-            .header_value("last-event-id")
+        let header = self.given.header_value("last-event-id");
+        let query = self.given.query.as_deref().unwrap_or_default();
+        header
             .or_else(|| {
-                crate::Params::parse(self.given.query.as_deref()?)
+                crate::Params::parse(query)
                     .get("last-event-id")
                     .map(str::to_owned)
             })
@@ -102,6 +108,11 @@ pub struct Stream {
     pub last_event_id: Option<String>,
     pub options: Upgrade,
     pub heard: Vec<Heard>,
+    /// Of a client that came back, until its handler has returned, the places of what it heard in the order of all
+    /// events: what it missed on several channels comes merged.
+    catching_up: Option<Vec<u64>>,
+    /// The channels whose missed events the client has got.
+    pub(super) replayed: BTreeSet<(usize, String)>,
     pub end: Option<CloseReason>,
     pub hang_up_at: Option<Duration>,
     /// Publishers, by their index in the state, and channels.
@@ -110,13 +121,12 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Sorted; a name that two publishers have is there twice.
     pub fn channels(&self) -> Vec<String> {
-        let channels: BTreeSet<_> = self
-            .registrations
-            .iter()
-            .map(|(_, channel)| channel.clone())
-            .collect();
-        channels.into_iter().collect()
+        let names = self.registrations.iter().map(|(_, channel)| channel);
+        let mut names: Vec<_> = names.cloned().collect();
+        names.sort();
+        names
     }
 
     pub(super) fn inactive_at(&self) -> Option<Duration> {
@@ -130,9 +140,15 @@ impl Stream {
         )
     }
 
-    pub(super) fn hear(&mut self, now: Duration, event: &Event) {
+    /// Hears an event after all others up to this place.
+    pub(super) fn hear(&mut self, now: Duration, place: u64, event: &Event) {
         self.active_at = now;
-        self.heard.push(Heard {
+        let mut index = self.heard.len();
+        if let Some(places) = &mut self.catching_up {
+            index = places.partition_point(|known| *known <= place);
+            places.insert(index, place);
+        }
+        let heard = Heard {
             at: now,
             id: event.id.as_ref().map(|id| id.as_str().to_owned()),
             event_type: event
@@ -140,13 +156,10 @@ impl Stream {
                 .clone()
                 .filter(|name| !name.is_empty())
                 .unwrap_or_else(|| "message".to_owned()),
-            data: event
-                .data
-                .as_str()
-                .replace("\r\n", "\n")
-                .replace('\r', "\n"),
+            data: with_lf(event.data.as_str()),
             retry: event.retry,
-        });
+        };
+        self.heard.insert(index, heard);
     }
 }
 
@@ -157,26 +170,23 @@ impl State {
 
     pub fn upgrade(&mut self, request: &mut RequestState, options: &Upgrade) -> Result<usize> {
         request.check_unanswered()?;
-        checks::check_upgrade(options)?;
-        let allowed = options.allowed_origins.as_deref().unwrap_or_default();
-        if let Err(denied) = request.check_origin(allowed) {
-            request.answer = Some(Answer::Response(
-                Response::text(denied.message()).status(403),
-            ));
+        let allowed = checks::check_upgrade(options)?;
+        if let Err(denied) = request.check_origin(&allowed) {
+            let text = "Pages of this origin are not allowed to read the stream.\n";
+            request.answer_by_host(Response::text(text).status(403));
             return Err(denied);
         }
         if request.is_preflight() {
-            request.answer = Some(Answer::Response(Response::new(204)));
+            request.answer_by_host(Response::new(204));
             return Err(Error::Closed(
-                "the request was a CORS preflight and has been answered".to_owned(),
+                "the request was a CORS preflight for the stream, and has been answered".to_owned(),
             ));
-        }
-        if request.hang_up_at.is_some_and(|at| at <= self.now) {
-            return Err(Error::Closed("the client is gone".to_owned()));
         }
         let index = self.streams.len();
         self.streams.push(Stream {
             id: format!("connection{}", index + 1),
+            catching_up: request.last_event_id().map(|_| Vec::new()),
+            replayed: BTreeSet::new(),
             last_event_id: request.last_event_id(),
             options: options.clone(),
             heard: Vec::new(),
@@ -186,25 +196,37 @@ impl State {
             active_at: self.now,
         });
         request.answer = Some(Answer::Stream(index));
+        if request.hang_up_at.is_some_and(|at| at <= self.now) {
+            self.end(index, CloseReason::ClientGone);
+            return Err(Error::Closed("the client is gone".to_owned()));
+        }
         Ok(index)
     }
 
+    /// The handler that opened the stream has returned; the problem is what it did wrong.
+    pub fn handler_returned(&mut self, index: usize, problem: Option<&str>) {
+        if let Some(problem) = problem {
+            // There may be nobody left to be told.
+            let _ = self.send(index, &Event::new(problem).event_type("fanfare-error"));
+        }
+        self.stream(index).catching_up = None;
+        if self.stream(index).registrations.is_empty() {
+            self.end(index, CloseReason::Closed);
+        }
+    }
+
     pub fn send(&mut self, index: usize, event: &Event) -> Result<()> {
-        self.check_open(index)?;
         checks::check_event(event)?;
-        let now = self.now;
-        self.stream(index).hear(now, event);
+        self.check_open(index)?;
+        let (now, place) = (self.now, self.events);
+        self.stream(index).hear(now, place, event);
         Ok(())
     }
 
     pub fn check_open(&self, index: usize) -> Result<()> {
-        let stream = &self.streams[index];
-        match stream.end {
+        match self.streams[index].end {
             None => Ok(()),
-            Some(reason) => Err(Error::Closed(format!(
-                "the connection `{}` has ended: {reason:?}",
-                stream.id
-            ))),
+            Some(_) => Err(Error::Closed("the connection is closed".to_owned())),
         }
     }
 
@@ -222,4 +244,9 @@ impl State {
             reason,
         });
     }
+}
+
+/// What a client makes of line endings.
+pub(super) fn with_lf(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n")
 }

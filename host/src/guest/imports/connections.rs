@@ -3,28 +3,25 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use tracing::debug;
 use wasmtime::component::Resource;
 
 use super::events::event;
 use crate::{
-    config::Origin,
+    config::{Origin, SHORTEST_INTERVAL},
     guest::{
         bindings::fanfare::sse::{
             connections::{Host, HostConnection, UpgradeOptions},
             events::Event,
         },
         error::{HostError, HostResult},
-        origin::{self, Cors},
+        origin,
         request::{Answer, RequestHandle},
         state::{ConnectionHandle, State},
     },
     hub::connection::{CloseReason, OpenOptions, Timing},
 };
-
-/// A shorter interval would be a load and not a service.
-const MIN_INTERVAL_MS: u32 = 100;
 
 impl Host for State {
     fn upgrade(
@@ -52,18 +49,23 @@ impl Host for State {
             None => origin::check(&request.incoming, &streams.allowed_origins),
         };
         let Some(cors) = cors else {
-            let origin = request.incoming.headers.get(http::header::ORIGIN);
-            request.answer(Answer::Response(forbidden()));
+            let origin = request.incoming.headers.get(header::ORIGIN);
+            let origin = origin.map_or_else(String::new, |origin| {
+                String::from_utf8_lossy(origin.as_bytes()).into_owned()
+            });
+            request.answer_by_host(Answer::Response(forbidden()));
             return Err(HostError::denied(format!(
                 "pages of the origin {origin:?} are not allowed to read the stream"
             )));
         };
         if request.incoming.is_preflight() {
-            request.set_preflight();
-            request.answer(Answer::Response(preflight(&cors)));
+            request.answer_by_host(Answer::Response(cors.preflight(&request.incoming.headers)));
             return Err(HostError::closed(
                 "the request was a CORS preflight for the stream, and has been answered",
             ));
+        }
+        if request.is_abandoned() {
+            return Err(HostError::closed("the client is gone"));
         }
         let opened = self.shared.hub.open(OpenOptions {
             last_event_id: request.incoming.last_event_id(),
@@ -73,7 +75,7 @@ impl Host for State {
         let (connection, delivery) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                request.answer(Answer::Busy(error.to_string()));
+                request.answer_by_host(Answer::Busy(error.to_string()));
                 return Err(error.into());
             }
         };
@@ -144,15 +146,12 @@ fn interval(
     given: Option<u32>,
     configured: Duration,
 ) -> Result<Option<Duration>, HostError> {
-    let interval = match given {
-        None => configured,
-        Some(ms @ 1..MIN_INTERVAL_MS) => {
-            return Err(HostError::invalid(format!(
-                "{name}: {ms} milliseconds are too few; at least {MIN_INTERVAL_MS}, or 0 for never"
-            )));
-        }
-        Some(ms) => Duration::from_millis(ms.into()),
-    };
+    let interval = given.map_or(configured, |ms| Duration::from_millis(ms.into()));
+    if !interval.is_zero() && interval < SHORTEST_INTERVAL {
+        return Err(HostError::invalid(format!(
+            "{name}: {interval:?} is too short; at least {SHORTEST_INTERVAL:?}, or 0 for never"
+        )));
+    }
     Ok((!interval.is_zero()).then_some(interval))
 }
 
@@ -160,12 +159,7 @@ fn forbidden() -> http::Response<Bytes> {
     let text = "Pages of this origin are not allowed to read the stream.\n";
     let mut response = http::Response::new(Bytes::from_static(text.as_bytes()));
     *response.status_mut() = StatusCode::FORBIDDEN;
-    response
-}
-
-fn preflight(cors: &Cors) -> http::Response<Bytes> {
-    let mut response = http::Response::new(Bytes::new());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    cors.write_preflight(response.headers_mut());
+    let media = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
     response
 }

@@ -11,6 +11,9 @@ use crate::guest::{
     state::State,
 };
 
+/// What the headers of a response may have together. A map of headers panics past some 24,000 names.
+const HEADER_BYTES: usize = 32 * 1024;
+
 /// How a body leaves is the host's business.
 const HOST_HEADERS: [HeaderName; 5] = [
     header::CONNECTION,
@@ -108,6 +111,7 @@ fn check(response: Response, limit: usize) -> Result<http::Response<Bytes>, Host
         })?;
     let mut out = http::Response::new(Bytes::from(response.body));
     *out.status_mut() = status;
+    let mut header_bytes = 0;
     for (name, value) in response.headers {
         let parsed = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| HostError::invalid(format!("{name:?} is no name of a header")))?;
@@ -121,6 +125,12 @@ fn check(response: Response, limit: usize) -> Result<http::Response<Bytes>, Host
                 "the value of the header `{parsed}` has a character that no header may have"
             ))
         })?;
+        header_bytes += parsed.as_str().len() + value.len();
+        if header_bytes > HEADER_BYTES {
+            return Err(HostError::limited(format!(
+                "the headers of a response have at most {HEADER_BYTES} bytes together"
+            )));
+        }
         out.headers_mut().append(parsed, value);
     }
     Ok(out)
@@ -157,5 +167,8 @@ mod tests {
             assert!(check(bad.clone(), 4).is_err(), "{bad:?}");
         }
         assert!(check(response(200, "a", "b"), 3).is_err());
+        let mut many = response(200, "a", "b");
+        many.headers = (0..30_000).map(|n| (format!("h{n}"), Vec::new())).collect();
+        assert!(check(many, 4).is_err());
     }
 }

@@ -1,0 +1,183 @@
+//! Scripts for the guest `probe`, and what came of them.
+
+use std::fmt::Write as _;
+
+use fanfare_tests::{
+    client::Request,
+    node::{Node, Setup},
+    sse::Event,
+    stream::Stream,
+    wait,
+};
+use serde_json::{Value, json};
+
+use crate::guests;
+
+/// A node that serves the probe, in development, without a configuration.
+pub(crate) fn start() -> Node {
+    Node::serve(guests::PROBE).start()
+}
+
+/// A node that serves the probe, in production, with this besides in its `fanfare.toml`: tables, such as
+/// `[apps.probe.limits]`.
+pub(crate) fn configured(tables: &str) -> Node {
+    setup(tables).start()
+}
+
+/// As [`configured`], not started yet.
+pub(crate) fn setup(tables: &str) -> Setup {
+    Node::config(&format!("[apps.probe]\ncomponent = {:?}\n{tables}", guests::PROBE))
+}
+
+/// The target of a request for this script; its results are to be kept under a name.
+pub(crate) fn target(name: &str, steps: &Value) -> String {
+    let mut encoded = String::new();
+    for byte in steps.to_string().bytes() {
+        let _ = write!(encoded, "%{byte:02x}");
+    }
+    format!("/script?as={name}&script={encoded}")
+}
+
+/// A GET for this script.
+pub(crate) fn request(name: &str, steps: &Value) -> Request {
+    Request::get(&target(name, steps))
+}
+
+/// What a script came to.
+#[derive(Debug)]
+pub(crate) struct Results(Vec<Value>);
+
+impl Results {
+    fn of(value: Value) -> Self {
+        match value {
+            Value::Array(results) => Self(results),
+            other => panic!("these are no results: {other}"),
+        }
+    }
+
+    /// What the step at this place answered.
+    #[track_caller]
+    pub(crate) fn ok(&self, step: usize) -> &Value {
+        self.0[step].get("ok").unwrap_or_else(|| panic!("step {step} failed: {}", self.0[step]))
+    }
+
+    /// The case and the sentence of the error of the step at this place.
+    #[track_caller]
+    pub(crate) fn error(&self, step: usize) -> (&str, &str) {
+        let result = &self.0[step];
+        match (result["error"].as_str(), result["text"].as_str()) {
+            (Some(case), Some(text)) => (case, text),
+            _ => panic!("step {step} was to fail, and answered {result}"),
+        }
+    }
+
+    /// What all steps answered.
+    #[track_caller]
+    pub(crate) fn all_ok(&self) -> Vec<&Value> {
+        (0..self.0.len()).map(|step| self.ok(step)).collect()
+    }
+}
+
+/// A node, seen as one that serves the probe.
+pub(crate) trait Probe {
+    /// Runs a script.
+    fn run(&self, steps: Value) -> Results;
+
+    /// Runs one step and returns what it answers.
+    fn ask(&self, step: Value) -> Value;
+
+    /// Runs one step, which is to fail, and returns case and sentence.
+    fn refused(&self, step: Value) -> (String, String);
+
+    /// Opens a stream with a script, which has to upgrade. Its results are kept under the name.
+    fn listen(&self, name: &str, steps: Value) -> Stream;
+
+    /// Opens a stream that hears a channel.
+    fn subscribe(&self, channel: &str) -> Stream;
+
+    /// The results of the script that keeps them under this name, waited for.
+    fn results(&self, name: &str) -> Results;
+
+    /// The id of the connection that the script of this name opened.
+    fn connection(&self, name: &str) -> String;
+
+    /// Publishes data on a channel and returns the id that the event got.
+    fn publish(&self, channel: &str, data: &str) -> String;
+
+    /// Waits until `disconnected` was called for a connection, and returns what it was told, and how often.
+    fn disconnection(&self, id: &str) -> Value;
+}
+
+impl Probe for Node {
+    #[track_caller]
+    fn run(&self, steps: Value) -> Results {
+        let response = self.post("/run", steps.to_string());
+        assert_eq!(response.status(), 200, "{}", response.text());
+        Results::of(response.json())
+    }
+
+    #[track_caller]
+    fn ask(&self, step: Value) -> Value {
+        self.run(json!([step])).ok(0).clone()
+    }
+
+    #[track_caller]
+    fn refused(&self, step: Value) -> (String, String) {
+        let results = self.run(json!([step]));
+        let (case, text) = results.error(0);
+        (case.to_owned(), text.to_owned())
+    }
+
+    #[track_caller]
+    fn listen(&self, name: &str, steps: Value) -> Stream {
+        self.events(&target(name, &steps))
+    }
+
+    #[track_caller]
+    fn subscribe(&self, channel: &str) -> Stream {
+        // The word comes after the registration, so nothing that is published from now on is missed.
+        let mut stream = self.listen("", json!([["upgrade"], ["register", channel], ["send", "registered"]]));
+        assert_eq!(stream.next_event().data, "registered");
+        stream
+    }
+
+    #[track_caller]
+    fn results(&self, name: &str) -> Results {
+        let key = format!("results:{name}");
+        wait::until("the script ends", || {
+            let report = self.run(json!([["get-text", &key]]));
+            let report = report.0[0].get("ok").and_then(Value::as_str).map(str::to_owned)?;
+            let mut report: Value = serde_json::from_str(&report).expect("a report is JSON");
+            (report["done"] == true).then(|| Results::of(report["results"].take()))
+        })
+    }
+
+    #[track_caller]
+    fn connection(&self, name: &str) -> String {
+        let key = format!("results:{name}");
+        wait::until("the script upgrades", || {
+            let report = self.run(json!([["get-text", &key]]));
+            let report: Value = serde_json::from_str(report.0[0].get("ok")?.as_str()?).expect("a report is JSON");
+            report["results"][0]["ok"]["id"].as_str().map(str::to_owned)
+        })
+    }
+
+    #[track_caller]
+    fn publish(&self, channel: &str, data: &str) -> String {
+        let receipt = self.ask(json!(["publish", channel, { "data": data }]));
+        receipt["id"].as_str().expect("a receipt has an id").to_owned()
+    }
+
+    #[track_caller]
+    fn disconnection(&self, id: &str) -> Value {
+        wait::until("`disconnected` is called", || {
+            let known = self.get("/disconnected").json();
+            known.get(id).cloned()
+        })
+    }
+}
+
+/// An event with a type, data, and the id that the client knows then.
+pub(crate) fn event(event_type: &str, data: &str, last_event_id: &str) -> Event {
+    Event { event_type: event_type.into(), data: data.into(), last_event_id: last_event_id.into() }
+}
