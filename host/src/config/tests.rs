@@ -338,9 +338,10 @@ sync-channel = ""
         "4:25: apps.Chat.capabilities.brokers[0]: no broker has this label; add a table [brokers.<label>] for it; \
          did you mean `main`? known brokers: `main` (it is \"man\")"
     );
-    assert_eq!(
-        all[3],
-        "7:7: brokers.main.url: must start with redis://, or rediss:// for TLS"
+    assert!(
+        all[3].starts_with("7:7: brokers.main.url:") && all[3].contains("must start with redis://"),
+        "{}",
+        all[3]
     );
     assert!(
         all[4].starts_with("8:16: brokers.main.sync-channel: must be a name"),
