@@ -1,0 +1,266 @@
+//! What a client may rely on, whatever happens around it.
+
+mod bounds;
+mod resume;
+mod schedules;
+
+use std::{future::poll_fn, pin::Pin, task::Poll};
+
+use futures_util::{Stream, StreamExt};
+
+use super::{channel::ChannelName, connection::Timing, *};
+use crate::event::{Data, IdForm};
+
+fn settings() -> Settings {
+    Settings {
+        history_events: 100,
+        history_bytes: 64 * 1024,
+        history_total_bytes: 1 << 20,
+        history_age: Duration::from_secs(60),
+        queue_bytes: 64 * 1024,
+        connections: 1000,
+        channels_per_connection: 10,
+        event_data: 1 << 20,
+    }
+}
+
+fn hub() -> (Hub, Space) {
+    let (hub, _) = Hub::new(settings());
+    let space = hub.space();
+    (hub, space)
+}
+
+fn channel(name: &str) -> ChannelName {
+    ChannelName::new(name).unwrap()
+}
+
+fn text(data: &str) -> Event {
+    Event::new(Data::Text(data.into()), 1 << 20).unwrap()
+}
+
+fn open(hub: &Hub, last_event_id: Option<&str>) -> (Arc<Connection>, Delivery) {
+    hub.open(OpenOptions {
+        last_event_id: last_event_id.map(str::to_owned),
+        ..Default::default()
+    })
+    .unwrap()
+}
+
+/// What is ready to be written, and whether the stream has ended after it.
+async fn ready(delivery: &mut Delivery) -> (String, bool) {
+    delivery.connection().release();
+    let mut out = Vec::new();
+    loop {
+        let next = poll_fn(
+            |context| match Pin::new(&mut *delivery).poll_next(context) {
+                Poll::Ready(next) => Poll::Ready(Some(next)),
+                Poll::Pending => Poll::Ready(None),
+            },
+        );
+        match next.await {
+            Some(Some(bytes)) => out.extend_from_slice(&bytes),
+            ended => return (String::from_utf8(out).unwrap(), ended.is_some()),
+        }
+    }
+}
+
+/// The data of the events that are ready, and the types of those that have one.
+async fn heard(delivery: &mut Delivery) -> Vec<String> {
+    let (wire, _) = ready(delivery).await;
+    let blocks = wire.split_terminator("\n\n");
+    let field = |block: &str, name: &str| {
+        block.lines().find_map(|line| {
+            line.strip_prefix(name)?
+                .strip_prefix(": ")
+                .map(str::to_owned)
+        })
+    };
+    blocks
+        .filter_map(|block| field(block, "event").or_else(|| field(block, "data")))
+        .collect()
+}
+
+fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+#[tokio::test]
+async fn hears_a_channel_from_its_registration_to_its_removal() {
+    let (hub, space) = hub();
+    let (connection, mut delivery) = open(&hub, None);
+    let (a, b) = (channel("a"), channel("b"));
+    space.publish(&a, &text("before"));
+    space.register(&connection, &a).unwrap();
+    space.register(&connection, &a).unwrap();
+    space.register(&connection, &b).unwrap();
+    assert_eq!(hub.channels(&connection), ["a", "b"]);
+    let published = space.publish(&a, &text("first"));
+    assert_eq!(published.delivered, 1);
+    assert_eq!(
+        ready(&mut delivery).await,
+        (format!("id: {}\ndata: first\n\n", published.id), false)
+    );
+
+    space.remove(connection.id(), &a).unwrap();
+    assert_eq!(space.publish(&a, &text("after")).delivered, 0);
+    space.publish(&b, &text("last"));
+    space.remove(connection.id(), &b).unwrap();
+    assert!(!connection.is_open());
+    let (wire, ended) = ready(&mut delivery).await;
+    assert!(
+        wire.ends_with("data: last\n\n") && !wire.contains("after") && ended,
+        "{wire:?}"
+    );
+}
+
+#[tokio::test]
+async fn refuses_what_cannot_be() {
+    let (hub, space) = hub();
+    let (connection, delivery) = open(&hub, None);
+    assert!(matches!(
+        space.remove("nobody", &channel("a")),
+        Err(HubError::NotFound(_))
+    ));
+    assert!(matches!(
+        space.remove(connection.id(), &channel("a")),
+        Err(HubError::NotFound(_))
+    ));
+    for number in 0..10 {
+        space
+            .register(&connection, &channel(&number.to_string()))
+            .unwrap();
+    }
+    assert_eq!(
+        space.register(&connection, &channel("one too many")),
+        Err(HubError::Limited {
+            name: "channels-per-connection",
+            limit: 10
+        })
+    );
+    drop(delivery);
+    assert_eq!(
+        space.register(&connection, &channel("a")),
+        Err(HubError::Closed)
+    );
+    assert_eq!(hub.send(&connection, &text("x")), Err(HubError::Closed));
+}
+
+#[tokio::test]
+async fn spaces_do_not_share_channels_and_hubs_do_not_share_connections() {
+    let (hub, space) = hub();
+    let other = hub.space();
+    let (connection, mut delivery) = open(&hub, None);
+    space.register(&connection, &channel("a")).unwrap();
+    assert_eq!(other.publish(&channel("a"), &text("x")).delivered, 0);
+    assert_eq!(
+        space.clone().publish(&channel("a"), &text("y")).delivered,
+        1
+    );
+    assert_eq!(heard(&mut delivery).await, ["y"]);
+    let (foreign, _) = self::hub();
+    assert_eq!(
+        foreign.space().register(&connection, &channel("a")),
+        Err(HubError::Closed)
+    );
+}
+
+#[tokio::test]
+async fn limits_connections_and_frees_them() {
+    let (hub, mut ended) = Hub::new(Settings {
+        connections: 1,
+        ..settings()
+    });
+    let (_, delivery) = open(&hub, None);
+    let refused = hub.open(OpenOptions::default()).map(|_| ());
+    assert_eq!(
+        refused,
+        Err(HubError::Limited {
+            name: "connections",
+            limit: 1
+        })
+    );
+    drop(delivery);
+    ended.recv().await.unwrap();
+    open(&hub, None);
+}
+
+#[tokio::test]
+async fn tells_of_every_end_once() {
+    let (hub, mut ended) = Hub::new(settings());
+    let space = hub.space();
+    let (connection, delivery) = open(&hub, None);
+    space.register(&connection, &channel("b")).unwrap();
+    space.register(&connection, &channel("a")).unwrap();
+    drop(delivery);
+    hub.close(&connection, CloseReason::Closed);
+    let told = ended.recv().await.unwrap();
+    let expected = Ended {
+        connection: connection.id().clone(),
+        channels: vec!["a".into(), "b".into()],
+        reason: CloseReason::ClientGone,
+    };
+    assert_eq!(told, expected);
+    hub.drain(Duration::from_secs(1));
+    assert_eq!(ended.recv().await, None);
+}
+
+#[tokio::test]
+async fn drains() {
+    let (hub, _) = Hub::new(settings());
+    let space = hub.space();
+    let (connection, mut delivery) = open(&hub, None);
+    space.register(&connection, &channel("a")).unwrap();
+    space.publish(
+        &channel("a"),
+        &text("last").with_id("1".into(), IdForm::Plain).unwrap(),
+    );
+    hub.drain(Duration::from_millis(250));
+    let (wire, ended) = ready(&mut delivery).await;
+    let retry = wire.strip_prefix("id: 1\ndata: last\n\nretry: ");
+    let retry: u32 = retry.unwrap().trim_end().parse().unwrap();
+    assert!((50..=250).contains(&retry) && ended, "{wire}");
+    assert_eq!(
+        hub.open(OpenOptions::default()).map(|_| ()),
+        Err(HubError::Draining)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_a_quiet_stream_and_closes_an_inactive_one() {
+    let (hub, space) = hub();
+    let timing = Timing {
+        ping: Some(Duration::from_secs(10)),
+        inactivity: Some(Duration::from_secs(25)),
+    };
+    let (connection, mut delivery) = hub
+        .open(OpenOptions {
+            timing,
+            ..Default::default()
+        })
+        .unwrap();
+    space.register(&connection, &channel("a")).unwrap();
+    let begun = tokio::time::Instant::now();
+    let at = || begun.elapsed().as_secs();
+    assert_eq!(
+        (delivery.next().await.as_deref(), at()),
+        (Some(&b": ping\n\n"[..]), 10)
+    );
+    tokio::time::advance(Duration::from_secs(5)).await;
+    space.publish(&channel("a"), &text("x"));
+    assert!(
+        delivery
+            .next()
+            .await
+            .is_some_and(|bytes| bytes.ends_with(b"data: x\n\n"))
+    );
+    assert_eq!(
+        (delivery.next().await.as_deref(), at()),
+        (Some(&b": ping\n\n"[..]), 25)
+    );
+    assert_eq!(
+        (delivery.next().await.as_deref(), at()),
+        (Some(&b": ping\n\n"[..]), 35)
+    );
+    assert_eq!((delivery.next().await, at()), (None, 40));
+    assert_eq!(connection.close_reason(), Some(CloseReason::Inactive));
+}
