@@ -31,7 +31,10 @@ struct Elsewhere {
 
 impl Elsewhere {
     fn new() -> Self {
-        Self { site: Site::serve(PAGE), browser: Browser::launch() }
+        Self {
+            site: Site::serve(PAGE),
+            browser: Browser::launch(),
+        }
     }
 
     /// A node whose streams it may read.
@@ -70,36 +73,57 @@ fn data(page: &Page, count: usize) -> Value {
 /// A publication's id.
 fn publish(node: &Node, target: &str, data: &str) -> String {
     let receipt = node.post(target, data).json();
-    receipt["id"].as_str().unwrap_or_else(|| panic!("not published: {receipt}")).to_owned()
+    receipt["id"]
+        .as_str()
+        .unwrap_or_else(|| panic!("not published: {receipt}"))
+        .to_owned()
 }
 
 // === The pages of the examples ===
 
 #[test]
 fn the_quickstart_page_shows_ten_events_as_they_come() {
-    let node = Node::serve(guests::QUICKSTART).var("interval-ms", "500").start();
+    let node = Node::serve(guests::QUICKSTART)
+        .var("interval-ms", "500")
+        .start();
     let browser = Browser::launch();
     let page = browser.open(&node.url("/?name=tick"));
     let early = page.wait_for("document.querySelectorAll('li').length");
-    assert_eq!(page.evaluate("document.querySelector('.card').dataset.state"), "open", "after {early} events");
+    assert_eq!(
+        page.evaluate("document.querySelector('.card').dataset.state"),
+        "open",
+        "after {early} events"
+    );
     page.wait_for("document.querySelector('#state').textContent === 'closed after ten events'");
     let shown = page.evaluate("[...document.querySelectorAll('li')].map(li => li.querySelector('b').textContent).reverse()");
-    assert_eq!(shown, json!(["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]));
     assert_eq!(
-        page.evaluate("[...new Set([...document.querySelectorAll('li code')].map(code => code.textContent))]"),
+        shown,
+        json!(["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"])
+    );
+    assert_eq!(
+        page.evaluate(
+            "[...new Set([...document.querySelectorAll('li code')].map(code => code.textContent))]"
+        ),
         json!(["tick"])
     );
-    assert_eq!(page.evaluate("document.querySelector('#count').textContent"), "10 heard");
+    assert_eq!(
+        page.evaluate("document.querySelector('#count').textContent"),
+        "10 heard"
+    );
 }
 
 #[test]
 fn the_quickstart_page_listens_to_the_type_that_it_is_told() {
-    let node = Node::serve(guests::QUICKSTART).var("interval-ms", "1").start();
+    let node = Node::serve(guests::QUICKSTART)
+        .var("interval-ms", "1")
+        .start();
     let browser = Browser::launch();
     let page = browser.open(&node.url("/"));
     for name in ["greeting", "", "ünï cödé"] {
         if name != "greeting" {
-            page.evaluate(&format!("form.elements.name.value = {name:?}; form.requestSubmit()"));
+            page.evaluate(&format!(
+                "form.elements.name.value = {name:?}; form.requestSubmit()"
+            ));
         }
         let expected = if name.is_empty() { "message" } else { name };
         page.wait_for(&format!(
@@ -119,7 +143,9 @@ fn people_talk_in_two_tabs_and_see_how_many_they_are() {
         ));
     };
     let wait_for_state = |page: &Page, text: &str| {
-        page.wait_for(&format!("document.querySelector('#state').textContent === {text:?}"));
+        page.wait_for(&format!(
+            "document.querySelector('#state').textContent === {text:?}"
+        ));
     };
     let wait_for_last = |page: &Page, text: &str| {
         page.wait_for(&format!("document.querySelector('ol li:last-child')?.innerText.replace(/\\n/g, '|') === {text:?}"));
@@ -154,12 +180,20 @@ fn a_page_of_an_allowed_origin_hears_the_quickstart() {
     let elsewhere = Elsewhere::new();
     let node = Node::serve(guests::QUICKSTART)
         .var("interval-ms", "1")
-        .var("allowed-origins", &format!("https://example.org, {}", elsewhere.site.origin()))
+        .var(
+            "allowed-origins",
+            &format!("https://example.org, {}", elsewhere.site.origin()),
+        )
         .start();
     let page = elsewhere.listen(&node.url("/events?name=greeting"), json!({}));
     page.wait_for("heard.length >= 10 && (source.close(), true)");
     let heard = page.evaluate("heard.slice(0, 10).map(([type, data]) => type + data)");
-    assert_eq!(heard, (0..10).map(|index| json!(format!("greeting{index}"))).collect::<Value>());
+    assert_eq!(
+        heard,
+        (0..10)
+            .map(|index| json!(format!("greeting{index}")))
+            .collect::<Value>()
+    );
 }
 
 #[test]
@@ -168,10 +202,17 @@ fn a_page_of_another_origin_is_refused_for_good() {
     let node = relay("https://example.org", "").start();
     let page = elsewhere.listen(&node.url("/events?channel=c"), json!({}));
     page.wait_for("errors.length");
-    assert_eq!(page.evaluate("errors"), json!([2]), "an EventSource that is CLOSED");
+    assert_eq!(
+        page.evaluate("errors"),
+        json!([2]),
+        "an EventSource that is CLOSED"
+    );
     let receipt = node.post("/publish/c", "secret").json();
     assert_eq!(receipt["delivered"], 0);
-    assert_eq!(page.evaluate("[source.readyState, heard, hellos]"), json!([2, [], []]));
+    assert_eq!(
+        page.evaluate("[source.readyState, heard, hellos]"),
+        json!([2, [], []])
+    );
 }
 
 #[test]
@@ -182,7 +223,10 @@ fn cookies_come_along_from_a_named_origin() {
         let page = elsewhere.browser.open(&elsewhere.site.origin());
         // Cookies are one host's, whatever the port.
         page.evaluate("document.cookie = 'who=ann; path=/'");
-        page.evaluate(&format!("listen({:?}, {{ withCredentials: {with} }})", node.url("/events?channel=c")));
+        page.evaluate(&format!(
+            "listen({:?}, {{ withCredentials: {with} }})",
+            node.url("/events?channel=c")
+        ));
         wait_for_hellos(&page, 1);
         assert_eq!(page.evaluate("hellos[0].cookie"), cookie);
         assert_eq!(page.evaluate("hellos[0].origin"), elsewhere.site.origin());
@@ -193,7 +237,10 @@ fn cookies_come_along_from_a_named_origin() {
 fn where_every_origin_is_allowed_pages_with_cookies_are_not() {
     let elsewhere = Elsewhere::new();
     let node = relay("*", "").start();
-    let page = elsewhere.listen(&node.url("/events?channel=c"), json!({ "withCredentials": true }));
+    let page = elsewhere.listen(
+        &node.url("/events?channel=c"),
+        json!({ "withCredentials": true }),
+    );
     page.wait_for("errors.length");
     assert_eq!(page.evaluate("[source.readyState, hellos]"), json!([2, []]));
     let page = elsewhere.listen(&node.url("/events?channel=c"), json!({}));
@@ -217,10 +264,19 @@ fn what_was_missed_arrives_once_after_the_server_has_closed() {
     publish(&node, "/publish/c", "four");
     wait_for_hellos(&page, 2);
     publish(&node, "/publish/c", "five");
-    assert_eq!(data(&page, 5), json!(["one", "two", "three", "four", "five"]));
-    assert_eq!(page.evaluate("hellos.map(hello => hello['last-event-id'])"), json!([null, last]));
+    assert_eq!(
+        data(&page, 5),
+        json!(["one", "two", "three", "four", "five"])
+    );
+    assert_eq!(
+        page.evaluate("hellos.map(hello => hello['last-event-id'])"),
+        json!([null, last])
+    );
     assert_eq!(page.evaluate("errors"), json!([0]));
-    assert!(!node.log().iter().any(|line| line.contains("OPTIONS")), "a plain id needs no preflight");
+    assert!(
+        !node.log().iter().any(|line| line.contains("OPTIONS")),
+        "a plain id needs no preflight"
+    );
 }
 
 #[test]
@@ -229,14 +285,21 @@ fn an_odd_id_comes_back_across_origins() {
     let node = elsewhere.relay().start();
     let page = elsewhere.listen(&node.url("/events?channel=c&retry=10"), json!({}));
     wait_for_hellos(&page, 1);
-    publish(&node, "/publish/c?any-id=nr.%201%20%22%C3%A4%22%20%28%3A%29", "one");
+    publish(
+        &node,
+        "/publish/c?any-id=nr.%201%20%22%C3%A4%22%20%28%3A%29",
+        "one",
+    );
     page.wait_for("heard.length");
     assert_eq!(page.evaluate("heard[0][2]"), "nr. 1 \"ä\" (:)");
     node.post("/close/c", "");
     publish(&node, "/publish/c", "two");
     assert_eq!(data(&page, 2), json!(["one", "two"]));
     wait_for_hellos(&page, 2);
-    assert_eq!(page.evaluate("hellos[1]['last-event-id']"), "nr. 1 \"ä\" (:)");
+    assert_eq!(
+        page.evaluate("hellos[1]['last-event-id']"),
+        "nr. 1 \"ä\" (:)"
+    );
 }
 
 /// An `EventSource` of Chromium sends its id without a preflight, whatever it is; other browsers ask, as `fetch` does.
@@ -254,12 +317,16 @@ fn a_page_may_say_by_itself_what_it_heard_last() {
          text",
         node.url("/events?channel=c")
     ));
-    assert!(said.as_str().is_some_and(|said| said.contains(r#""last-event-id":"nr. 1 (:)""#)), "{said}");
+    assert!(
+        said.as_str()
+            .is_some_and(|said| said.contains(r#""last-event-id":"nr. 1 (:)""#)),
+        "{said}"
+    );
     node.wait_for_log("OPTIONS /events");
 
     let refused = relay("https://example.org", "").start();
     let said = page.evaluate(&format!(
-        "fetch({:?}, {{ headers: {{ 'Last-Event-ID': 'nr. 1 (:)' }} }}).then(() => 'read', () => 'refused')",
+        "await fetch({:?}, {{ headers: {{ 'Last-Event-ID': 'nr. 1 (:)' }} }}).then(() => 'read', () => 'refused')",
         refused.url("/events?channel=c")
     ));
     assert_eq!(said, "refused");
@@ -292,11 +359,19 @@ fn a_page_goes_on_with_the_node_that_comes_after() {
 #[test]
 fn a_page_gets_into_a_node_that_was_full() {
     let elsewhere = Elsewhere::new();
-    let node = relay(&elsewhere.site.origin(), "[apps.relay.limits]\nconnections = 1\n").start();
+    let node = relay(
+        &elsewhere.site.origin(),
+        "[apps.relay.limits]\nconnections = 1\n",
+    )
+    .start();
     let first = node.events("/events?channel=c");
     let page = elsewhere.listen(&node.url("/events?channel=c"), json!({}));
     page.wait_for("errors.length >= 3");
-    assert_eq!(page.evaluate("[hellos, [...new Set(errors)]]"), json!([[], [0]]), "it goes on trying");
+    assert_eq!(
+        page.evaluate("[hellos, [...new Set(errors)]]"),
+        json!([[], [0]]),
+        "it goes on trying"
+    );
     first.close();
     wait_for_hellos(&page, 1);
     publish(&node, "/publish/c", "one");
@@ -320,7 +395,14 @@ fn pings_are_no_events() {
          text.match(/^:/gm).length"
     ));
     assert_eq!(pings, 5);
-    assert_eq!(page.evaluate("[heard, hellos.length, errors]"), json!([[], 1, []]));
+    assert_eq!(
+        page.evaluate("[heard, hellos.length, errors]"),
+        json!([[], 1, []])
+    );
     publish(&node, "/publish/c", "one");
-    assert_eq!(page.wait_for("heard.length"), 2, "a listener of its own and `onmessage`");
+    assert_eq!(
+        page.wait_for("heard.length"),
+        2,
+        "a listener of its own and `onmessage`"
+    );
 }

@@ -6,7 +6,9 @@ use crate::guests;
 
 #[test]
 fn quickstart_publishes_ten_events_and_ends() {
-    let node = Node::serve(guests::QUICKSTART).var("interval-ms", "1").start();
+    let node = Node::serve(guests::QUICKSTART)
+        .var("interval-ms", "1")
+        .start();
     let mut stream = node.events("/events?name=tick");
     let (events, end) = stream.rest();
     assert_eq!(end, End::Complete);
@@ -15,26 +17,44 @@ fn quickstart_publishes_ten_events_and_ends() {
     let first_id = events[0].last_event_id.clone();
     let (epoch, first) = first_id.rsplit_once('-').expect("an id is `epoch-number`");
     let first: usize = first.parse().expect("an id is `epoch-number`");
-    let expected: String =
-        (0..10).map(|index| format!("id: {epoch}-{}\nevent: tick\ndata: {index}\n\n", first + index)).collect();
+    let expected: String = (0..10)
+        .map(|index| {
+            format!(
+                "id: {epoch}-{}\nevent: tick\ndata: {index}\n\n",
+                first + index
+            )
+        })
+        .collect();
     assert_eq!(stream.text(), expected);
     node.stop();
 }
 
 #[test]
 fn quickstart_names_events_as_the_client_asks() {
-    let node = Node::serve(guests::QUICKSTART).var("interval-ms", "1").start();
-    for (query, expected) in [("", "message"), ("?name=", "message"), ("?name=gr%C3%BC%C3%9Fe%20x", "grüße x")] {
+    let node = Node::serve(guests::QUICKSTART)
+        .var("interval-ms", "1")
+        .start();
+    for (query, expected) in [
+        ("", "message"),
+        ("?name=", "message"),
+        ("?name=gr%C3%BC%C3%9Fe%20x", "grüße x"),
+    ] {
         let (events, _) = node.events(&format!("/events{query}")).rest();
-        assert!(events.iter().all(|event| event.event_type == expected), "{query}: {events:?}");
+        assert!(
+            events.iter().all(|event| event.event_type == expected),
+            "{query}: {events:?}"
+        );
         assert_eq!(events.len(), 10);
     }
 }
 
 #[test]
 fn quickstart_serves_two_connections_at_once() {
-    let node = Node::serve(guests::QUICKSTART).var("interval-ms", "50").start();
-    let mut streams = ["a", "b"].map(|channel| node.events(&format!("/events?name={channel}&channel={channel}")));
+    let node = Node::serve(guests::QUICKSTART)
+        .var("interval-ms", "50")
+        .start();
+    let mut streams =
+        ["a", "b"].map(|channel| node.events(&format!("/events?name={channel}&channel={channel}")));
     // Both run: neither waits for the end of the other.
     for stream in &mut streams {
         assert_eq!(stream.next_event().data, "0");
@@ -52,7 +72,10 @@ fn quickstart_serves_two_connections_at_once() {
 fn quickstart_has_a_page_and_refuses_the_rest() {
     let node = Node::serve(guests::QUICKSTART).start();
     let page = node.get("/");
-    assert_eq!((page.status(), page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert_eq!(
+        (page.status(), page.header("content-type")),
+        (200, Some("text/html; charset=utf-8"))
+    );
     assert!(page.text().contains("EventSource"));
     assert_eq!(node.get("/nowhere").status(), 404);
     assert_eq!(node.post("/events", "").status(), 405);
@@ -72,7 +95,11 @@ fn chat_carries_what_is_said_to_the_room() {
     assert_eq!(first.event_type, second.event_type);
     assert_ne!(first.data, second.data);
     bob.close();
-    assert_eq!(ann.next_event().data, first.data, "the room is told that somebody left");
+    assert_eq!(
+        ann.next_event().data,
+        first.data,
+        "the room is told that somebody left"
+    );
 }
 
 #[test]
@@ -80,7 +107,13 @@ fn a_guest_of_wit_bindgen_alone_is_served() {
     let node = Node::serve(guests::RAW).start();
     let mut stream = node.events("/");
     let event = stream.next_event();
-    assert_eq!((event.event_type.as_str(), event.data.as_str()), ("raw", "hello"));
+    assert_eq!(
+        (event.event_type.as_str(), event.data.as_str()),
+        ("raw", "hello")
+    );
     assert_eq!(stream.wait_end(), End::Complete);
-    assert_eq!(stream.text(), format!("id: {}\nevent: raw\ndata: hello\n\n", event.last_event_id));
+    assert_eq!(
+        stream.text(),
+        format!("id: {}\nevent: raw\ndata: hello\n\n", event.last_event_id)
+    );
 }

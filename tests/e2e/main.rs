@@ -2,13 +2,29 @@
 
 mod guests {
     //! Where the components are.
-    #![warn(dead_code, reason = "a guest that no test serves would be there untested")]
+    #![deny(
+        dead_code,
+        reason = "a guest that no test serves would be there untested"
+    )]
 
     include!(concat!(env!("OUT_DIR"), "/guests.rs"));
 }
-mod examples;
+/// Scripts for the guest `probe`.
 mod probe;
-mod streams;
+
+mod bad_guests;
+mod bad_input;
 mod browser;
 mod clients;
+mod config;
+mod contract;
+mod cors;
+mod examples;
+mod http;
+mod isolation;
+mod lifecycle;
 mod redis;
+mod resume;
+mod shutdown;
+mod starts;
+mod streams;

@@ -26,16 +26,26 @@ pub(crate) fn configured(tables: &str) -> Node {
 
 /// As [`configured`], not started yet.
 pub(crate) fn setup(tables: &str) -> Setup {
-    Node::config(&format!("[apps.probe]\ncomponent = {:?}\n{tables}", guests::PROBE))
+    Node::config(&format!(
+        "[apps.probe]\ncomponent = {:?}\n{tables}",
+        guests::PROBE
+    ))
 }
 
 /// The target of a request for this script; its results are to be kept under a name.
 pub(crate) fn target(name: &str, steps: &Value) -> String {
-    let mut encoded = String::new();
-    for byte in steps.to_string().bytes() {
+    format!(
+        "/script?as={}&script={}",
+        encode(name),
+        encode(&steps.to_string())
+    )
+}
+
+fn encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
         let _ = write!(encoded, "%{byte:02x}");
-    }
-    format!("/script?as={name}&script={encoded}")
+        encoded
+    })
 }
 
 /// A GET for this script.
@@ -58,7 +68,9 @@ impl Results {
     /// What the step at this place answered.
     #[track_caller]
     pub(crate) fn ok(&self, step: usize) -> &Value {
-        self.0[step].get("ok").unwrap_or_else(|| panic!("step {step} failed: {}", self.0[step]))
+        self.0[step]
+            .get("ok")
+            .unwrap_or_else(|| panic!("step {step} failed: {}", self.0[step]))
     }
 
     /// The case and the sentence of the error of the step at this place.
@@ -136,7 +148,10 @@ impl Probe for Node {
     #[track_caller]
     fn subscribe(&self, channel: &str) -> Stream {
         // The word comes after the registration, so nothing that is published from now on is missed.
-        let mut stream = self.listen("", json!([["upgrade"], ["register", channel], ["send", "registered"]]));
+        let mut stream = self.listen(
+            "",
+            json!([["upgrade"], ["register", channel], ["send", "registered"]]),
+        );
         assert_eq!(stream.next_event().data, "registered");
         stream
     }
@@ -146,7 +161,10 @@ impl Probe for Node {
         let key = format!("results:{name}");
         wait::until("the script ends", || {
             let report = self.run(json!([["get-text", &key]]));
-            let report = report.0[0].get("ok").and_then(Value::as_str).map(str::to_owned)?;
+            let report = report.0[0]
+                .get("ok")
+                .and_then(Value::as_str)
+                .map(str::to_owned)?;
             let mut report: Value = serde_json::from_str(&report).expect("a report is JSON");
             (report["done"] == true).then(|| Results::of(report["results"].take()))
         })
@@ -157,7 +175,8 @@ impl Probe for Node {
         let key = format!("results:{name}");
         wait::until("the script upgrades", || {
             let report = self.run(json!([["get-text", &key]]));
-            let report: Value = serde_json::from_str(report.0[0].get("ok")?.as_str()?).expect("a report is JSON");
+            let report: Value =
+                serde_json::from_str(report.0[0].get("ok")?.as_str()?).expect("a report is JSON");
             report["results"][0]["ok"]["id"].as_str().map(str::to_owned)
         })
     }
@@ -165,7 +184,10 @@ impl Probe for Node {
     #[track_caller]
     fn publish(&self, channel: &str, data: &str) -> String {
         let receipt = self.ask(json!(["publish", channel, { "data": data }]));
-        receipt["id"].as_str().expect("a receipt has an id").to_owned()
+        receipt["id"]
+            .as_str()
+            .expect("a receipt has an id")
+            .to_owned()
     }
 
     #[track_caller]
@@ -179,5 +201,9 @@ impl Probe for Node {
 
 /// An event with a type, data, and the id that the client knows then.
 pub(crate) fn event(event_type: &str, data: &str, last_event_id: &str) -> Event {
-    Event { event_type: event_type.into(), data: data.into(), last_event_id: last_event_id.into() }
+    Event {
+        event_type: event_type.into(),
+        data: data.into(),
+        last_event_id: last_event_id.into(),
+    }
 }

@@ -91,7 +91,9 @@ impl Browser {
             .args(FLAGS)
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
-            .envs(["TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"].map(|name| (name, profile.path())))
+            .envs(
+                ["TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"].map(|name| (name, profile.path())),
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).expect("a file for the browser's log"))
@@ -149,7 +151,8 @@ impl Page {
         self.wait_for("document.readyState === 'complete'");
     }
 
-    /// The value of an expression, which may be `await`ed and has to be JSON. `undefined` is null.
+    /// The value of an expression, which has to be JSON; `undefined` is null. A promise has to be `await`ed, and
+    /// declarations may stand before it.
     #[track_caller]
     pub fn evaluate(&self, expression: &str) -> Value {
         self.try_evaluate(expression)

@@ -34,7 +34,12 @@ pub struct Request {
 impl Request {
     /// A request without headers and body.
     pub fn new(method: &str, target: &str) -> Self {
-        Self { method: method.to_owned(), target: target.to_owned(), headers: Vec::new(), body: Vec::new() }
+        Self {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
     }
 
     /// A GET.
@@ -49,7 +54,9 @@ impl Request {
 
     /// A GET such as `EventSource` sends it.
     pub fn events(target: &str) -> Self {
-        Self::get(target).header("accept", "text/event-stream").header("cache-control", "no-store")
+        Self::get(target)
+            .header("accept", "text/event-stream")
+            .header("cache-control", "no-store")
     }
 
     /// Adds a header.
@@ -71,7 +78,9 @@ impl Request {
 
     /// Whether it has a header of this name.
     fn has(&self, name: &str) -> bool {
-        self.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
+        self.headers
+            .iter()
+            .any(|(known, _)| known.eq_ignore_ascii_case(name))
     }
 
     /// The request as HTTP/1.1, for this host.
@@ -110,12 +119,18 @@ pub struct Head {
 impl Head {
     /// The first header of this name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// All headers of this name.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.headers.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .filter(move |(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     fn parse(raw: &[u8]) -> Self {
@@ -127,10 +142,17 @@ impl Head {
         let status = parts.next().and_then(|status| status.parse().ok());
         let status = status.unwrap_or_else(|| panic!("this is no response of HTTP: {text:?}"));
         let headers = lines.map(|line| {
-            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("this is no header: {line:?}"));
+            let (name, value) = line
+                .split_once(':')
+                .unwrap_or_else(|| panic!("this is no header: {line:?}"));
             (name.to_ascii_lowercase(), value.trim().to_owned())
         });
-        Self { version, status, headers: headers.collect(), raw: raw.to_vec() }
+        Self {
+            version,
+            status,
+            headers: headers.collect(),
+            raw: raw.to_vec(),
+        }
     }
 }
 
@@ -163,7 +185,8 @@ impl Response {
     /// The body as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
     }
 }
 
@@ -182,9 +205,16 @@ impl Socket {
     pub fn connect(address: SocketAddr) -> Self {
         let tcp = TcpStream::connect_timeout(&address, PATIENCE).expect("the node takes sockets");
         tcp.set_nodelay(true).expect("a socket has options");
-        tcp.set_read_timeout(Some(PATIENCE)).expect("a socket has options");
-        tcp.set_write_timeout(Some(PATIENCE)).expect("a socket has options");
-        Self { tcp, tls: None, address, buffer: Vec::new() }
+        tcp.set_read_timeout(Some(PATIENCE))
+            .expect("a socket has options");
+        tcp.set_write_timeout(Some(PATIENCE))
+            .expect("a socket has options");
+        Self {
+            tcp,
+            tls: None,
+            address,
+            buffer: Vec::new(),
+        }
     }
 
     /// A socket with TLS, for `localhost`.
@@ -195,7 +225,9 @@ impl Socket {
         let connection = ClientConnection::new(config, name).expect("a good configuration");
         let tcp = socket.tcp.try_clone().expect("a socket can be cloned");
         let mut tls = StreamOwned::new(connection, tcp);
-        tls.conn.complete_io(&mut tls.sock).expect("the TLS handshake succeeds");
+        tls.conn
+            .complete_io(&mut tls.sock)
+            .expect("the TLS handshake succeeds");
         socket.tls = Some(tls);
         socket
     }
@@ -214,7 +246,8 @@ impl Socket {
     /// Writes all of it.
     #[track_caller]
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
-        self.try_write(bytes).expect("the node takes what it is sent");
+        self.try_write(bytes)
+            .expect("the node takes what it is sent");
     }
 
     /// Writes all of it, unless the other side has had enough.
@@ -248,7 +281,9 @@ impl Socket {
             match framing.next(self) {
                 Ok(bytes) => body.extend_from_slice(&bytes),
                 Err(End::Complete) => return Response { head, body },
-                Err(End::Cut) => panic!("the response was cut after {} bytes: {head:?}", body.len()),
+                Err(End::Cut) => {
+                    panic!("the response was cut after {} bytes: {head:?}", body.len())
+                }
             }
         }
     }
@@ -271,18 +306,31 @@ impl Socket {
     pub fn stream(mut self, method: &str) -> Stream {
         let head = self.head();
         let framing = framing(&head, method);
-        Stream::new(head, Box::new(Http1Body { socket: self, framing }))
+        Stream::new(
+            head,
+            Box::new(Http1Body {
+                socket: self,
+                framing,
+            }),
+        )
     }
 
     /// Reads the head of a response.
     #[track_caller]
     pub fn head(&mut self) -> Head {
         let end = loop {
-            if let Some(place) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            if let Some(place) = self
+                .buffer
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n")
+            {
                 break place + 4;
             }
             if self.fill() == 0 {
-                panic!("the node closed the socket within a head: {:?}", String::from_utf8_lossy(&self.buffer));
+                panic!(
+                    "the node closed the socket within a head: {:?}",
+                    String::from_utf8_lossy(&self.buffer)
+                );
             }
         };
         let rest = self.buffer.split_off(end);
@@ -298,12 +346,16 @@ impl Socket {
 
     /// Says that nothing more will be sent, and goes on reading.
     pub fn half_close(&self) {
-        self.tcp.shutdown(Shutdown::Write).expect("the socket is open");
+        self.tcp
+            .shutdown(Shutdown::Write)
+            .expect("the socket is open");
     }
 
     /// Closes it so that the other side gets a reset.
     pub fn reset(self) {
-        SockRef::from(&self.tcp).set_linger(Some(std::time::Duration::ZERO)).expect("a socket has options");
+        SockRef::from(&self.tcp)
+            .set_linger(Some(std::time::Duration::ZERO))
+            .expect("a socket has options");
     }
 
     /// Reads more into the buffer; 0 at the end, for which a reset counts as well.

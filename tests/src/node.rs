@@ -55,9 +55,16 @@ pub struct Ended {
 /// The host's binary, which cargo puts two folders above the tests'.
 fn binary() -> PathBuf {
     let tests = std::env::current_exe().expect("a test has a path");
-    let profile = tests.ancestors().nth(2).expect("a test is in target/<profile>/deps");
+    let profile = tests
+        .ancestors()
+        .nth(2)
+        .expect("a test is in target/<profile>/deps");
     let binary = profile.join("fanfare-under-test");
-    assert!(binary.exists(), "there is no {}; this is no test that cargo runs", binary.display());
+    assert!(
+        binary.exists(),
+        "there is no {}; this is no test that cargo runs",
+        binary.display()
+    );
     binary
 }
 
@@ -65,8 +72,16 @@ impl Setup {
     fn new() -> Self {
         let folder = TempDir::with_prefix("fanfare-node-").expect("a temporary folder");
         let mut command = Command::new(binary());
-        command.arg("serve").current_dir(folder.path()).stdin(Stdio::null());
-        Self { command, folder, apps: 1, listen: SocketAddr::from(([127, 0, 0, 1], 0)) }
+        command
+            .arg("serve")
+            .current_dir(folder.path())
+            .stdin(Stdio::null());
+        Self {
+            command,
+            folder,
+            apps: 1,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        }
     }
 
     /// Sets a variable of the guest; for [`Node::serve`] only.
@@ -123,9 +138,14 @@ impl Setup {
         // An app is served after another, but not before the last line nothing is accepted.
         for _ in 0..apps {
             let served = node.stdout.next_with(words);
-            started.push(served.unwrap_or_else(|| panic!("the node ended before it served: {}", node.stderr.text())));
+            started.push(served.unwrap_or_else(|| {
+                panic!("the node ended before it served: {}", node.stderr.text())
+            }));
         }
-        let address = started[0].split("://").nth(1).and_then(|rest| rest.split('/').next());
+        let address = started[0]
+            .split("://")
+            .nth(1)
+            .and_then(|rest| rest.split('/').next());
         let address = address.and_then(|address| address.parse().ok());
         node.address = address.unwrap_or_else(|| panic!("no address in {started:?}"));
         node
@@ -147,7 +167,13 @@ impl Setup {
             .expect("the host can be started");
         let stdout = Lines::of(process.stdout.take().expect("stdout is piped"));
         let stderr = Lines::of(process.stderr.take().expect("stderr is piped"));
-        Node { address: SocketAddr::from(([0, 0, 0, 0], 0)), process, stdout, stderr, folder: self.folder }
+        Node {
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            process,
+            stdout,
+            stderr,
+            folder: self.folder,
+        }
     }
 }
 
@@ -157,10 +183,19 @@ impl Node {
         Setup::new().arg(guest)
     }
 
+    /// A node that is told nothing: `fanfare serve`.
+    pub fn bare() -> Setup {
+        Setup::new()
+    }
+
     /// A node with this `fanfare.toml`.
     pub fn config(toml: &str) -> Setup {
         let mut setup = Setup::new().file("fanfare.toml", toml);
-        setup.apps = toml.lines().filter(|line| line.trim_start().starts_with("component")).count().max(1);
+        setup.apps = toml
+            .lines()
+            .filter(|line| line.trim_start().starts_with("component"))
+            .count()
+            .max(1);
         setup
     }
 
@@ -219,7 +254,12 @@ impl Node {
     #[track_caller]
     pub fn wait_for_log(&self, part: &str) -> String {
         let line = self.stderr.find(|line| line.contains(part));
-        line.unwrap_or_else(|| panic!("the node has not logged {part:?}, but:\n{}", self.stderr.text()))
+        line.unwrap_or_else(|| {
+            panic!(
+                "the node has not logged {part:?}, but:\n{}",
+                self.stderr.text()
+            )
+        })
     }
 
     /// What it printed on standard output so far.
@@ -235,8 +275,13 @@ impl Node {
     /// Sends it a signal, such as `TERM`.
     #[track_caller]
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "a signal reaches the node");
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &self.pid().to_string()])
+            .status();
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "a signal reaches the node"
+        );
     }
 
     /// Tells it to end: SIGTERM.
@@ -247,16 +292,25 @@ impl Node {
 
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
-        self.process.try_wait().expect("a process has a state").is_some()
+        self.process
+            .try_wait()
+            .expect("a process has a state")
+            .is_some()
     }
 
     /// Waits for its end.
     #[track_caller]
     pub fn wait(mut self) -> Ended {
-        let status = wait::until("the node ends", || self.process.try_wait().expect("a process has a state"));
+        let status = wait::until("the node ends", || {
+            self.process.try_wait().expect("a process has a state")
+        });
         // Its pipes end after it; the lines before that are read by now or in a moment.
         let (stdout, stderr) = (self.stdout.to_the_end(), self.stderr.to_the_end());
-        Ended { status, stdout, stderr }
+        Ended {
+            status,
+            stdout,
+            stderr,
+        }
     }
 
     /// Tells it to end and waits for it, which has to succeed.
@@ -264,7 +318,12 @@ impl Node {
     pub fn stop(self) -> Ended {
         self.terminate();
         let ended = self.wait();
-        assert!(ended.status.success(), "{:?}: {}", ended.status, ended.stderr);
+        assert!(
+            ended.status.success(),
+            "{:?}: {}",
+            ended.status,
+            ended.stderr
+        );
         ended
     }
 }
@@ -272,7 +331,11 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("--- the node at {} logged:\n{}---", self.address, self.stderr.text());
+            eprintln!(
+                "--- the node at {} logged:\n{}---",
+                self.address,
+                self.stderr.text()
+            );
         }
         // It may have ended already.
         let _ = self.process.kill();

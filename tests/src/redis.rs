@@ -47,15 +47,23 @@ impl RedisServer {
         let port = free_port();
         let path = |path: std::path::PathBuf| path.display().to_string();
         let mut arguments = words("--bind 127.0.0.1 --appendonly no --dir");
-        arguments.extend([path(folder.path().to_owned()), "--save".into(), String::new()]);
+        arguments.extend([
+            path(folder.path().to_owned()),
+            "--save".into(),
+            String::new(),
+        ]);
         let mut client = vec!["-p".into(), port.to_string()];
         match options.tls {
             None => arguments.extend(["--port".into(), port.to_string()]),
             Some(tls) => {
-                arguments.extend(words(&format!("--port 0 --tls-auth-clients no --tls-port {port}")));
-                for (name, file) in
-                    [("cert", tls.certificate()), ("key", tls.key()), ("ca-cert", tls.authority())]
-                {
+                arguments.extend(words(&format!(
+                    "--port 0 --tls-auth-clients no --tls-port {port}"
+                )));
+                for (name, file) in [
+                    ("cert", tls.certificate()),
+                    ("key", tls.key()),
+                    ("ca-cert", tls.authority()),
+                ] {
                     arguments.extend([format!("--tls-{name}-file"), path(file)]);
                 }
                 client.extend(["--tls".into(), "--cacert".into(), path(tls.authority())]);
@@ -69,8 +77,15 @@ impl RedisServer {
             port,
             arguments,
             client,
-            scheme: if options.tls.is_some() { "rediss" } else { "redis" },
-            login: options.password.map(|password| format!(":{password}@")).unwrap_or_default(),
+            scheme: if options.tls.is_some() {
+                "rediss"
+            } else {
+                "redis"
+            },
+            login: options
+                .password
+                .map(|password| format!(":{password}@"))
+                .unwrap_or_default(),
             process: None,
             _folder: folder,
         };
@@ -105,28 +120,44 @@ impl RedisServer {
     #[track_caller]
     pub fn restart(&mut self) {
         self.stop();
-        let mut process = Command::new("redis-server")
+        let process = Command::new("redis-server")
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is installed; scripts/setup does it");
+        // Its own from now on, so that it ends whatever happens here.
+        self.process = Some(process);
         let begun = Instant::now();
         while self.try_ask(&["PING"]).as_deref() != Some("PONG") {
-            let ended = process.try_wait().expect("a process has a state");
-            assert_eq!(ended, None, "redis-server does not take {:?}", self.arguments);
-            assert!(begun.elapsed() < wait::PATIENCE, "redis-server does not start");
+            let ended = self
+                .process
+                .as_mut()
+                .and_then(|process| process.try_wait().expect("a process has a state"));
+            assert_eq!(
+                ended, None,
+                "redis-server does not take {:?}",
+                self.arguments
+            );
+            assert!(
+                begun.elapsed() < wait::PATIENCE,
+                "redis-server does not start"
+            );
             thread::sleep(Duration::from_millis(10));
         }
-        self.process = Some(process);
     }
 
     /// Lets it stand still, with all its sockets open, or go on.
     pub fn freeze(&self, frozen: bool) {
         let process = self.process.as_ref().expect("the server runs");
         let signal = if frozen { "-STOP" } else { "-CONT" };
-        let sent = Command::new("kill").args([signal, &process.id().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "a signal reaches the server");
+        let sent = Command::new("kill")
+            .args([signal, &process.id().to_string()])
+            .status();
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "a signal reaches the server"
+        );
     }
 
     /// Asks it something with `redis-cli`, such as `["GET", "key"]`, and returns what that prints.
@@ -136,7 +167,11 @@ impl RedisServer {
     }
 
     fn try_ask(&self, command: &[&str]) -> Option<String> {
-        let asked = Command::new("redis-cli").args(&self.client).args(command).stdin(Stdio::null()).output();
+        let asked = Command::new("redis-cli")
+            .args(&self.client)
+            .args(command)
+            .stdin(Stdio::null())
+            .output();
         let asked = asked.expect("redis-cli is installed; scripts/setup does it");
         let answer = String::from_utf8_lossy(&asked.stdout).trim_end().to_owned();
         asked.status.success().then_some(answer)

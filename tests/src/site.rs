@@ -35,7 +35,11 @@ impl Site {
                 thread::spawn(move || stream.map(|stream| answer(stream, html)));
             }
         });
-        Self { address, ended, thread: Some(thread) }
+        Self {
+            address,
+            ended,
+            thread: Some(thread),
+        }
     }
 
     /// What the page's requests say in `Origin`.
@@ -70,5 +74,7 @@ fn answer(mut stream: TcpStream, html: &str) {
         "HTTP/1.1 200 OK\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         html.len()
     );
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(html.as_bytes()));
+    let _ = stream
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.write_all(html.as_bytes()));
 }

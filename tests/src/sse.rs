@@ -105,7 +105,11 @@ impl Parser {
         // Removes the last LF; where there is none, there was no data, and there is no event.
         data.pop()?;
         Some(Event {
-            event_type: if event_type.is_empty() { "message".to_owned() } else { event_type },
+            event_type: if event_type.is_empty() {
+                "message".to_owned()
+            } else {
+                event_type
+            },
             data,
             last_event_id: self.last_event_id.clone(),
         })

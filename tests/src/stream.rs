@@ -1,10 +1,11 @@
 //! An event stream, whatever it came over.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
 use crate::{
     client::Head,
     sse::{Event, Item, Parser},
+    wait::PATIENCE,
 };
 
 /// The body of a response, as it comes.
@@ -41,13 +42,22 @@ pub struct Stream {
     body: Box<dyn Body>,
     parser: Parser,
     raw: Vec<u8>,
+    /// What was parsed and is not asked for yet.
     items: VecDeque<Item>,
+    last_event_id: String,
 }
 
 impl Stream {
     /// A stream whose head was read.
     pub fn new(head: Head, body: Box<dyn Body>) -> Self {
-        Self { head, body, parser: Parser::new(), raw: Vec::new(), items: VecDeque::new() }
+        Self {
+            head,
+            body,
+            parser: Parser::new(),
+            raw: Vec::new(),
+            items: VecDeque::new(),
+            last_event_id: String::new(),
+        }
     }
 
     /// The head of the response.
@@ -66,16 +76,26 @@ impl Stream {
         std::str::from_utf8(&self.raw).expect("an event stream is UTF-8")
     }
 
-    /// What a client would send as `Last-Event-ID` now.
+    /// What a client would send as `Last-Event-ID` that has heard what was asked for so far.
     pub fn last_event_id(&self) -> &str {
-        self.parser.last_event_id()
+        &self.last_event_id
     }
 
     /// The next event, comment or reconnection time; or the end.
     #[track_caller]
-    pub fn next(&mut self) -> Result<Item, End> {
+    pub fn next_item(&mut self) -> Result<Item, End> {
         loop {
-            if let Some(item) = self.items.pop_front() {
+            let item = self.items.pop_front();
+            if let Some(Item::Event(event)) = &item {
+                self.last_event_id.clone_from(&event.last_event_id);
+            }
+            if self.items.is_empty() {
+                // An id may stand on its own, too.
+                self.parser
+                    .last_event_id()
+                    .clone_into(&mut self.last_event_id);
+            }
+            if let Some(item) = item {
                 return Ok(item);
             }
             let bytes = self.body.next()?;
@@ -87,11 +107,20 @@ impl Stream {
     /// The next event; what comes before it is skipped.
     #[track_caller]
     pub fn next_event(&mut self) -> Event {
+        let begun = Instant::now();
         loop {
-            match self.next() {
+            match self.next_item() {
                 Ok(Item::Event(event)) => return event,
-                Ok(_) => {}
-                Err(end) => panic!("an event was to come, and the stream ended: {end:?}; it had said {:?}", self.said()),
+                // Pings may go on for ever.
+                Ok(_) => assert!(
+                    begun.elapsed() < PATIENCE,
+                    "no event for {PATIENCE:?}; it had said {:?}",
+                    self.said()
+                ),
+                Err(end) => panic!(
+                    "an event was to come, and the stream ended: {end:?}; it had said {:?}",
+                    self.said()
+                ),
             }
         }
     }
@@ -106,10 +135,13 @@ impl Stream {
     #[track_caller]
     pub fn next_comment(&mut self) -> String {
         loop {
-            match self.next() {
+            match self.next_item() {
                 Ok(Item::Comment(comment)) => return comment,
                 Ok(Item::Retry(_)) => {}
-                other => panic!("a comment was to come, and there came {other:?}; it had said {:?}", self.said()),
+                other => panic!(
+                    "a comment was to come, and there came {other:?}; it had said {:?}",
+                    self.said()
+                ),
             }
         }
     }
@@ -119,7 +151,7 @@ impl Stream {
     pub fn rest(&mut self) -> (Vec<Event>, End) {
         let mut events = Vec::new();
         loop {
-            match self.next() {
+            match self.next_item() {
                 Ok(Item::Event(event)) => events.push(event),
                 Ok(_) => {}
                 Err(end) => return (events, end),
@@ -131,7 +163,10 @@ impl Stream {
     #[track_caller]
     pub fn wait_end(&mut self) -> End {
         let (events, end) = self.rest();
-        assert!(events.is_empty(), "the stream was to end, and said {events:?}");
+        assert!(
+            events.is_empty(),
+            "the stream was to end, and said {events:?}"
+        );
         end
     }
 

@@ -3,7 +3,8 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{
-    HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+    request::Parts,
 };
 use hyper::body::Incoming as RequestBody;
 use tokio_util::sync::CancellationToken;
@@ -90,6 +91,12 @@ impl Node {
             Some(authority) => Some(authority.to_string()),
             None => host.and_then(|host| host.to_str().ok()).map(str::to_owned),
         };
+        // Over HTTP/2 the socket carries the streams of others, too. A HEAD is answered with the head of a stream that
+        // has ended by then, and the socket has to stay for it.
+        let abort = match head.version < Version::HTTP_2 && head.method != Method::HEAD {
+            true => peer.abort,
+            false => CancellationToken::new(),
+        };
         let incoming = Incoming {
             id: id.into(),
             method: head.method,
@@ -100,12 +107,7 @@ impl Node {
             client: peer.address,
             authority,
             room,
-            // Over HTTP/2 the socket carries the streams of others, too.
-            abort: if head.version < Version::HTTP_2 {
-                peer.abort
-            } else {
-                CancellationToken::new()
-            },
+            abort,
         };
         response(app.handle(incoming).await, &head.headers, self.reconnect)
     }

@@ -7,7 +7,9 @@ use crate::probe::{self, Probe};
 
 #[test]
 fn before_its_start_a_publisher_does_nothing_and_says_so() {
-    let node = probe::configured("[apps.probe.variables]\nstart = '[[\"in-memory\"], [\"set-publisher\", \"publisher\"]]'");
+    let node = probe::configured(
+        "[apps.probe.variables]\nstart = '[[\"in-memory\"], [\"set-publisher\", \"publisher\"]]'",
+    );
     for step in [
         json!(["publish", "news", "x"]),
         json!(["remove", "news", "nobody"]),
@@ -22,14 +24,19 @@ fn before_its_start_a_publisher_does_nothing_and_says_so() {
     assert_eq!(node.results("unstarted").error(1).0, "not-started");
 
     // Starting is idempotent.
-    node.run(json!([["start"], ["start"], ["publish", "news", "x"]])).all_ok();
+    node.run(json!([["start"], ["start"], ["publish", "news", "x"]]))
+        .all_ok();
 }
 
 #[test]
 fn handles_made_in_the_same_way_lead_to_the_same_publisher() {
     let node = probe::start();
     let mut stream = node.subscribe("news");
-    let results = node.run(json!([["in-memory"], ["publish", "news", "x"], ["subscribers", "news"]]));
+    let results = node.run(json!([
+        ["in-memory"],
+        ["publish", "news", "x"],
+        ["subscribers", "news"]
+    ]));
     assert_eq!(results.ok(1)["delivered"], 1);
     assert_eq!(results.ok(2), 1);
     assert_eq!(stream.next_event().data, "x");
@@ -41,18 +48,46 @@ fn a_broker_is_opened_by_its_label_where_it_was_granted() {
         "[apps.probe.capabilities]\nbrokers = [\"local\", \"second\"]\n\
          [brokers.local]\ntype = \"memory\"\n[brokers.second]\ntype = \"memory\"\n[brokers.secret]\ntype = \"memory\"",
     );
-    assert_refused(&node, json!(["open", "secret"]), "denied", &["\"secret\"", "capabilities.brokers"]);
-    assert_refused(&node, json!(["open", "nowhere"]), "denied", &["\"nowhere\"", "capabilities.brokers"]);
+    assert_refused(
+        &node,
+        json!(["open", "secret"]),
+        "denied",
+        &["\"secret\"", "capabilities.brokers"],
+    );
+    assert_refused(
+        &node,
+        json!(["open", "nowhere"]),
+        "denied",
+        &["\"nowhere\"", "capabilities.brokers"],
+    );
     let results = node.run(json!([["open", "local"], ["publish", "news", "x"]]));
     assert_eq!(results.error(1).0, "not-started");
-    node.run(json!([["open", "local"], ["start"], ["open", "second"], ["start"]])).all_ok();
+    node.run(json!([
+        ["open", "local"],
+        ["start"],
+        ["open", "second"],
+        ["start"]
+    ]))
+    .all_ok();
 
     // Each publisher has channels of its own.
-    let mut stream = node.listen("local", json!([["open", "local"], ["upgrade"], ["register", "news"], ["send", "registered"]]));
+    let mut stream = node.listen(
+        "local",
+        json!([
+            ["open", "local"],
+            ["upgrade"],
+            ["register", "news"],
+            ["send", "registered"]
+        ]),
+    );
     stream.next_event();
     let results = node.run(json!([
-        ["publish", "news", "in memory"], ["open", "second"], ["publish", "news", "second"],
-        ["open", "local"], ["publish", "news", "local"], ["history", "news", 10],
+        ["publish", "news", "in memory"],
+        ["open", "second"],
+        ["publish", "news", "second"],
+        ["open", "local"],
+        ["publish", "news", "local"],
+        ["history", "news", 10],
     ]));
     assert_eq!(results.ok(0)["delivered"], 0);
     assert_eq!(results.ok(2)["delivered"], 0);
@@ -64,15 +99,31 @@ fn a_broker_is_opened_by_its_label_where_it_was_granted() {
 #[test]
 fn redis_is_out_of_reach_without_a_grant() {
     let node = probe::start();
-    assert_refused(&node, json!(["redis.connect", "redis://127.0.0.1:1"]), "denied", &["127.0.0.1:1", "capabilities.redis", "--allow-redis"]);
-    assert_refused(&node, json!(["redis.connect", "http://127.0.0.1"]), "invalid", &["redis://"]);
+    assert_refused(
+        &node,
+        json!(["connect-redis", "redis://127.0.0.1:1"]),
+        "denied",
+        &["127.0.0.1:1", "capabilities.redis", "--allow-redis"],
+    );
+    assert_refused(
+        &node,
+        json!(["connect-redis", "http://127.0.0.1"]),
+        "invalid",
+        &["redis://"],
+    );
 }
 
 #[test]
 fn names_of_channels_are_checked() {
     let node = probe::start();
     let long = "ä".repeat(128);
-    for (name, part) in [("", "empty"), (long.as_str(), "256"), ("a\nb", "'\\n'"), ("\u{7f}", "control"), ("a\0", "control")] {
+    for (name, part) in [
+        ("", "empty"),
+        (long.as_str(), "256"),
+        ("a\nb", "'\\n'"),
+        ("\u{7f}", "control"),
+        ("a\0", "control"),
+    ] {
         for step in [
             json!(["publish", name, "x"]),
             json!(["remove", name, "nobody"]),
@@ -83,10 +134,23 @@ fn names_of_channels_are_checked() {
             assert_refused(&node, step, "invalid", &["channel name", part]);
         }
     }
-    let mut stream = node.listen("names", json!([["upgrade"], ["register", ""], ["register", long], ["register", "x".repeat(255)], ["register", "raum 1/größe ☂"], ["send", "end"]]));
+    let mut stream = node.listen(
+        "names",
+        json!([
+            ["upgrade"],
+            ["register", ""],
+            ["register", long],
+            ["register", "x".repeat(255)],
+            ["register", "raum 1/größe ☂"],
+            ["send", "end"]
+        ]),
+    );
     stream.next_event();
     let results = node.results("names");
-    assert_eq!([results.error(1).0, results.error(2).0], ["invalid", "invalid"]);
+    assert_eq!(
+        [results.error(1).0, results.error(2).0],
+        ["invalid", "invalid"]
+    );
     results.ok(3);
     node.publish("raum 1/größe ☂", "heard");
     assert_eq!(stream.next_event().data, "heard");
@@ -95,11 +159,24 @@ fn names_of_channels_are_checked() {
 #[test]
 fn removing_what_is_not_there_is_not_found() {
     let node = probe::start();
-    let mut stream = node.listen("here", json!([["upgrade"], ["register", "news"], ["send", "registered"]]));
+    let mut stream = node.listen(
+        "here",
+        json!([["upgrade"], ["register", "news"], ["send", "registered"]]),
+    );
     stream.next_event();
     let id = node.connection("here");
-    assert_refused(&node, json!(["remove", "news", "nobody"]), "not-found", &["\"nobody\""]);
-    assert_refused(&node, json!(["remove", "other", &id]), "not-found", &[&id, "\"other\""]);
+    assert_refused(
+        &node,
+        json!(["remove", "news", "nobody"]),
+        "not-found",
+        &["\"nobody\""],
+    );
+    assert_refused(
+        &node,
+        json!(["remove", "other", &id]),
+        "not-found",
+        &[&id, "\"other\""],
+    );
     node.run(json!([["remove", "news", &id]])).all_ok();
     assert_refused(&node, json!(["remove", "news", &id]), "not-found", &[&id]);
     stream.wait_end();
@@ -112,7 +189,10 @@ fn who_hears_a_channel_is_counted_and_named() {
     assert_eq!(node.ask(json!(["presence", "news"])), json!([]));
     let _streams: Vec<_> = (0..3)
         .map(|n| {
-            let mut stream = node.listen(&n.to_string(), json!([["upgrade"], ["register", "news"], ["send", "registered"]]));
+            let mut stream = node.listen(
+                &n.to_string(),
+                json!([["upgrade"], ["register", "news"], ["send", "registered"]]),
+            );
             stream.next_event();
             stream
         })
@@ -133,9 +213,17 @@ fn the_history_gives_the_newest_events_as_they_were_published() {
         json!({ "id": "four", "type": null, "data": "4", "retry": null }),
     ];
     assert_eq!(node.ask(json!(["history", "news", 10])), json!([]));
-    node.run(json!([["publish", "news", &events[0]], ["publish", "news", &events[1]]])).all_ok();
+    node.run(json!([
+        ["publish", "news", &events[0]],
+        ["publish", "news", &events[1]]
+    ]))
+    .all_ok();
     assert_eq!(node.ask(json!(["history", "news", 10])), json!(events[..2]));
-    node.run(json!([["publish", "news", &events[2]], ["publish", "news", &events[3]]])).all_ok();
+    node.run(json!([
+        ["publish", "news", &events[2]],
+        ["publish", "news", &events[3]]
+    ]))
+    .all_ok();
     assert_eq!(node.ask(json!(["history", "news", 10])), json!(events[1..]));
     assert_eq!(node.ask(json!(["history", "news", 2])), json!(events[2..]));
     assert_eq!(node.ask(json!(["history", "news", 0])), json!([]));
@@ -148,8 +236,14 @@ fn a_receipt_tells_the_id_and_how_many_it_went_to() {
     let _streams = [node.subscribe("news"), node.subscribe("news")];
     let first = node.ask(json!(["publish", "news", "x"]));
     let second = node.ask(json!(["publish", "news", "x"]));
-    assert_eq!((&first["delivered"], &first["duplicate"]), (&json!(2), &json!(false)));
+    assert_eq!(
+        (&first["delivered"], &first["duplicate"]),
+        (&json!(2), &json!(false))
+    );
     assert_ne!(first["id"], second["id"]);
     let own = node.ask(json!(["publish", "news", { "id": "own", "data": "x" }]));
-    assert_eq!(own, json!({ "id": "own", "delivered": 2, "duplicate": false }));
+    assert_eq!(
+        own,
+        json!({ "id": "own", "delivered": 2, "duplicate": false })
+    );
 }

@@ -13,9 +13,18 @@ use crate::{
 fn a_request_is_read_as_it_came() {
     let node = probe::start();
     let steps = json!([
-        ["request.method"], ["request.path"], ["request.route"], ["request.query"], ["request.client-address"],
-        ["request.header", "X-Twice"], ["request.header", "x-odd"], ["request.header", "x-none"], ["request.header", "a b"],
-        ["request.id"], ["request.headers"], ["request.body"],
+        ["request.method"],
+        ["request.path"],
+        ["request.route"],
+        ["request.query"],
+        ["request.client-address"],
+        ["request.header", "X-Twice"],
+        ["request.header", "x-odd"],
+        ["request.header", "x-none"],
+        ["request.header", "a b"],
+        ["request.id"],
+        ["request.headers"],
+        ["request.body"],
     ]);
     let request = Request::new("PATCH", "/a%20b//c/%2e%2E/?x=%41")
         .header("X-Twice", "first")
@@ -30,12 +39,29 @@ fn a_request_is_read_as_it_came() {
     assert_eq!(ok(3), "x=%41");
     assert_eq!(ok(4), "127.0.0.1");
     assert_eq!(ok(5), "first");
-    assert_eq!((ok(6), ok(7), ok(8)), (json!(null), json!(null), json!(null)));
+    assert_eq!(
+        (ok(6), ok(7), ok(8)),
+        (json!(null), json!(null), json!(null))
+    );
     assert_eq!(ok(9), answer.header("x-request-id").unwrap());
     let headers = ok(10);
-    let headers: Vec<_> = headers.as_array().unwrap().iter().filter(|pair| pair[0] == "x-twice").collect();
-    assert_eq!(headers, [&json!(["x-twice", "first"]), &json!(["x-twice", "second \\xc3\\xa4"])]);
-    assert_eq!(ok(11), steps.to_string().as_bytes().escape_ascii().to_string());
+    let headers: Vec<_> = headers
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|pair| pair[0] == "x-twice")
+        .collect();
+    assert_eq!(
+        headers,
+        [
+            &json!(["x-twice", "first"]),
+            &json!(["x-twice", "second \\xc3\\xa4"])
+        ]
+    );
+    assert_eq!(
+        ok(11),
+        steps.to_string().as_bytes().escape_ascii().to_string()
+    );
 }
 
 #[test]
@@ -52,12 +78,20 @@ fn headers_that_are_not_utf_8_are_bytes() {
     let node = probe::start();
     let steps = "[[\"request.header\",\"x-odd\"],[\"request.headers\"]]";
     let mut socket = node.connect();
-    socket.write(format!("POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nx-odd: a", steps.len()));
+    socket.write(format!(
+        "POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nx-odd: a",
+        steps.len()
+    ));
     socket.write(b"\xff\r\n\r\n");
     socket.write(steps);
     let results = socket.response("POST").json();
     assert_eq!(results[0]["ok"], json!(null));
-    assert!(results[1]["ok"].as_array().unwrap().contains(&json!(["x-odd", "a\\xff"])));
+    assert!(
+        results[1]["ok"]
+            .as_array()
+            .unwrap()
+            .contains(&json!(["x-odd", "a\\xff"]))
+    );
 }
 
 #[test]
@@ -79,22 +113,49 @@ fn a_wrong_answer_is_refused_and_another_may_be_given() {
         (json!({ "status": 99 }), "invalid", ["200 to 599", "99"]),
         (json!({ "status": 101 }), "invalid", ["200 to 599", "101"]),
         (json!({ "status": 600 }), "invalid", ["200 to 599", "600"]),
-        (json!({ "status": 65535 }), "invalid", ["200 to 599", "65535"]),
+        (
+            json!({ "status": 65535 }),
+            "invalid",
+            ["200 to 599", "65535"],
+        ),
         (header("a b", "x"), "invalid", ["\"a b\"", "name"]),
         (header("", "x"), "invalid", ["\"\"", "name"]),
         (header("x", "a\r\nb: c"), "invalid", ["`x`", "character"]),
         (header("x", "a\nb"), "invalid", ["`x`", "character"]),
-        (header("connection", "close"), "invalid", ["`connection`", "host"]),
-        (header("Content-Length", "1"), "invalid", ["`content-length`", "host"]),
-        (header("keep-alive", "1"), "invalid", ["`keep-alive`", "host"]),
-        (header("transfer-encoding", "chunked"), "invalid", ["`transfer-encoding`", "host"]),
+        (
+            header("connection", "close"),
+            "invalid",
+            ["`connection`", "host"],
+        ),
+        (
+            header("Content-Length", "1"),
+            "invalid",
+            ["`content-length`", "host"],
+        ),
+        (
+            header("keep-alive", "1"),
+            "invalid",
+            ["`keep-alive`", "host"],
+        ),
+        (
+            header("transfer-encoding", "chunked"),
+            "invalid",
+            ["`transfer-encoding`", "host"],
+        ),
         (header("upgrade", "x"), "invalid", ["`upgrade`", "host"]),
-        (json!({ "body": { "repeat": ["x", 1025] } }), "limited", ["`response-body`", "1024"]),
+        (
+            json!({ "body": { "repeat": ["x", 1025] } }),
+            "limited",
+            ["`response-body`", "1024"],
+        ),
     ] {
         // That the refusal arrives shows that another answer could be given.
         assert_refused(&node, json!(["request.respond", answer]), case, &parts);
     }
-    let largest = node.request(&probe::request("", &json!([["request.respond", { "body": { "repeat": ["x", 1024] } }]])));
+    let largest = node.request(&probe::request(
+        "",
+        &json!([["request.respond", { "body": { "repeat": ["x", 1024] } }]]),
+    ));
     assert_eq!(largest.body.len(), 1024);
 }
 
@@ -115,11 +176,19 @@ fn a_handler_that_neither_answers_nor_upgrades_has_failed() {
     let node = Node::serve(guests::HOSTILE).start();
     let silent = node.get("/silence");
     assert_eq!(silent.status(), 500);
-    assert!(silent.text().contains("without answering"), "{}", silent.text());
+    assert!(
+        silent.text().contains("without answering"),
+        "{}",
+        silent.text()
+    );
     node.wait_for_log("without answering the request or upgrading it");
     let error = node.get("/error");
     assert_eq!(error.status(), 500);
-    assert!(error.text().contains("other: an error of the handler"), "{}", error.text());
+    assert!(
+        error.text().contains("other: an error of the handler"),
+        "{}",
+        error.text()
+    );
 }
 
 #[test]
@@ -133,11 +202,20 @@ fn an_error_after_the_answer_is_only_logged() {
 #[test]
 fn closed_after_the_answer_is_no_mistake() {
     let node = probe::start();
-    let steps = json!([["upgrade"], ["close"], ["fail", "closed", "the client has left"]]);
+    let steps = json!([
+        ["upgrade"],
+        ["close"],
+        ["fail", "closed", "the client has left"]
+    ]);
     let mut stream = node.listen("", steps);
     assert!(stream.wait_end() == fanfare_tests::stream::End::Complete);
     // The next call is logged after it.
     node.run(json!([["print-error", "a later line"]]));
     node.wait_for_log("a later line");
-    assert!(!node.log().iter().any(|line| line.contains("the client has left")));
+    assert!(
+        !node
+            .log()
+            .iter()
+            .any(|line| line.contains("the client has left"))
+    );
 }

@@ -51,7 +51,8 @@ impl Framing {
             Self::Chunked(left) => {
                 if *left == 0 {
                     let size = line(socket).ok_or(End::Cut)?;
-                    let size = usize::from_str_radix(&size, 16).unwrap_or_else(|_| panic!("no size of a chunk: {size:?}"));
+                    let size = usize::from_str_radix(&size, 16)
+                        .unwrap_or_else(|_| panic!("no size of a chunk: {size:?}"));
                     if size == 0 {
                         assert_eq!(line(socket).ok_or(End::Cut)?, "", "no trailers are known");
                         *self = Self::Ended;
@@ -64,7 +65,10 @@ impl Framing {
                 // The last two are the line ending after the chunk, or a part of it.
                 let ending = 2_usize.saturating_sub(*left).min(bytes.len());
                 let ending = bytes.split_off(bytes.len() - ending);
-                assert!(b"\r\n".ends_with(&ending) || ending == b"\r", "a chunk is longer than it said");
+                assert!(
+                    b"\r\n".ends_with(&ending) || ending == b"\r",
+                    "a chunk is longer than it said"
+                );
                 Ok(bytes)
             }
         }
@@ -82,7 +86,11 @@ fn some(socket: &mut Socket, most: usize) -> Option<Vec<u8>> {
 
 fn line(socket: &mut Socket) -> Option<String> {
     loop {
-        if let Some(end) = socket.buffer.windows(2).position(|window| window == b"\r\n") {
+        if let Some(end) = socket
+            .buffer
+            .windows(2)
+            .position(|window| window == b"\r\n")
+        {
             let rest = socket.buffer.split_off(end + 2);
             let line = std::mem::replace(&mut socket.buffer, rest);
             return Some(String::from_utf8_lossy(&line[..end]).into_owned());

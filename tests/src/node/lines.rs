@@ -32,12 +32,19 @@ struct State {
 impl Lines {
     pub(super) fn of(from: impl Read + Send + 'static) -> Self {
         let shared = Arc::<Shared>::default();
-        let lines = Self { shared: shared.clone() };
+        let lines = Self {
+            shared: shared.clone(),
+        };
         thread::spawn(move || {
             let mut from = BufReader::new(from);
             let mut line = Vec::new();
-            while from.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
-                let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
+            while from
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|bytes| bytes > 0)
+            {
+                let text = String::from_utf8_lossy(&line)
+                    .trim_end_matches('\n')
+                    .to_owned();
                 line.clear();
                 lock(&shared).lines.push(text);
                 shared.changed.notify_all();
@@ -69,7 +76,9 @@ impl Lines {
     /// As `find`, but from the line on that was found the last time.
     pub(super) fn next_with(&self, part: &str) -> Option<String> {
         self.wait(|state| {
-            let place = state.lines[state.taken..].iter().position(|line| line.contains(part))?;
+            let place = state.lines[state.taken..]
+                .iter()
+                .position(|line| line.contains(part))?;
             let place = state.taken + place;
             state.taken = place + 1;
             Some(state.lines[place].clone())
@@ -93,7 +102,12 @@ impl Lines {
             if state.ended || left.is_zero() {
                 return None;
             }
-            state = self.shared.changed.wait_timeout(state, left).expect("no holder panics").0;
+            state = self
+                .shared
+                .changed
+                .wait_timeout(state, left)
+                .expect("no holder panics")
+                .0;
         }
     }
 }

@@ -9,7 +9,10 @@ fn items(stream: impl AsRef<[u8]>) -> Vec<Item> {
 /// Types, data and ids of the events, written `type|data|id`.
 fn events(stream: impl AsRef<[u8]>) -> Vec<String> {
     let events = items(stream).into_iter().filter_map(|item| match item {
-        Item::Event(event) => Some(format!("{}|{}|{}", event.event_type, event.data, event.last_event_id)),
+        Item::Event(event) => Some(format!(
+            "{}|{}|{}",
+            event.event_type, event.data, event.last_event_id
+        )),
         _ => None,
     });
     events.collect()
@@ -20,48 +23,94 @@ fn examples_of_the_standard() {
     let stock = "data: YHOO\ndata: +2\ndata: 10\n\n";
     assert_eq!(events(stock), ["message|YHOO\n+2\n10|"]);
     let four_blocks = ": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n";
-    assert_eq!(events(four_blocks), ["message|first event|1", "message|second event|", "message| third event|"]);
-    assert_eq!(events("data\n\ndata\ndata\n\ndata:"), ["message||", "message|\n|"]);
-    assert_eq!(events("data:test\n\ndata: test\n\n"), ["message|test|", "message|test|"]);
+    assert_eq!(
+        events(four_blocks),
+        [
+            "message|first event|1",
+            "message|second event|",
+            "message| third event|"
+        ]
+    );
+    assert_eq!(
+        events("data\n\ndata\ndata\n\ndata:"),
+        ["message||", "message|\n|"]
+    );
+    assert_eq!(
+        events("data:test\n\ndata: test\n\n"),
+        ["message|test|", "message|test|"]
+    );
 }
 
 #[test]
 fn every_line_ending_ends_a_line() {
-    assert_eq!(events("data: a\rdata: b\ndata: c\r\n\n"), ["message|a\nb\nc|"]);
+    assert_eq!(
+        events("data: a\rdata: b\ndata: c\r\n\n"),
+        ["message|a\nb\nc|"]
+    );
     assert_eq!(events("data: a\r\r"), ["message|a|"]);
-    assert_eq!(events("data: a\r\n\r\ndata: b\r\n\r\n"), ["message|a|", "message|b|"]);
-    assert_eq!(events("data: a\n\rdata: b\n\n"), ["message|a|", "message|b|"]);
+    assert_eq!(
+        events("data: a\r\n\r\ndata: b\r\n\r\n"),
+        ["message|a|", "message|b|"]
+    );
+    assert_eq!(
+        events("data: a\n\rdata: b\n\n"),
+        ["message|a|", "message|b|"]
+    );
 }
 
 #[test]
 fn a_byte_order_mark_is_one_only_at_the_very_begin() {
     assert_eq!(events("\u{feff}data: a\n\n"), ["message|a|"]);
-    assert_eq!(events("\u{feff}\u{feff}data: a\n\ndata: b\n\n"), ["message|b|"]);
+    assert_eq!(
+        events("\u{feff}\u{feff}data: a\n\ndata: b\n\n"),
+        ["message|b|"]
+    );
     assert_eq!(events("data: a\n\n\u{feff}data: b\n\n"), ["message|a|"]);
 }
 
 #[test]
 fn what_is_no_field_is_ignored() {
-    assert_eq!(events("data : no\nDATA: no\n data: no\nunknown: no\ndata: yes\n\n"), ["message|yes|"]);
+    assert_eq!(
+        events("data : no\nDATA: no\n data: no\nunknown: no\ndata: yes\n\n"),
+        ["message|yes|"]
+    );
     assert_eq!(events("event: x\n\ndata: y\n\n"), ["message|y|"]);
 }
 
 #[test]
 fn comments_are_no_events() {
-    assert_eq!(items(": ping\n\n:\n"), [Item::Comment(" ping".into()), Item::Comment(String::new())]);
+    assert_eq!(
+        items(": ping\n\n:\n"),
+        [Item::Comment(" ping".into()), Item::Comment(String::new())]
+    );
 }
 
 #[test]
 fn the_reconnection_time_has_nothing_but_digits() {
-    assert_eq!(items("retry: 1500\nretry:7\n"), [Item::Retry(1500), Item::Retry(7)]);
-    assert_eq!(items("retry: 1000x\nretry: -1\nretry: 1.5\nretry:\nretry:  5\nretry: ٣\n"), []);
+    assert_eq!(
+        items("retry: 1500\nretry:7\n"),
+        [Item::Retry(1500), Item::Retry(7)]
+    );
+    assert_eq!(
+        items("retry: 1000x\nretry: -1\nretry: 1.5\nretry:\nretry:  5\nretry: ٣\n"),
+        []
+    );
 }
 
 #[test]
 fn ids_last_and_those_with_nul_are_ignored() {
-    assert_eq!(events("id: 1\ndata: a\n\ndata: b\n\n"), ["message|a|1", "message|b|1"]);
-    assert_eq!(events("id: 1\ndata: a\n\nid: x\0y\ndata: b\n\n"), ["message|a|1", "message|b|1"]);
-    assert_eq!(events("id: 1\ndata: a\n\nid\ndata: b\n\n"), ["message|a|1", "message|b|"]);
+    assert_eq!(
+        events("id: 1\ndata: a\n\ndata: b\n\n"),
+        ["message|a|1", "message|b|1"]
+    );
+    assert_eq!(
+        events("id: 1\ndata: a\n\nid: x\0y\ndata: b\n\n"),
+        ["message|a|1", "message|b|1"]
+    );
+    assert_eq!(
+        events("id: 1\ndata: a\n\nid\ndata: b\n\n"),
+        ["message|a|1", "message|b|"]
+    );
     // An id without data counts when its empty line has come, and not before.
     let mut parser = Parser::new();
     parser.feed(b"id: 1\n");
@@ -72,7 +121,10 @@ fn ids_last_and_those_with_nul_are_ignored() {
 
 #[test]
 fn the_type_does_not_last() {
-    assert_eq!(events("event: a\ndata: 1\n\ndata: 2\n\n"), ["a|1|", "message|2|"]);
+    assert_eq!(
+        events("event: a\ndata: 1\n\ndata: 2\n\n"),
+        ["a|1|", "message|2|"]
+    );
 }
 
 #[test]
@@ -88,7 +140,8 @@ fn what_is_not_utf_8_is_replaced() {
 
 #[test]
 fn pieces_make_no_difference() {
-    let stream = "\u{feff}: c\r\nid: ä\revent: e\r\ndata: ö\r\n\r\nretry: 10\rdata: ☂\n\n".as_bytes();
+    let stream =
+        "\u{feff}: c\r\nid: ä\revent: e\r\ndata: ö\r\n\r\nretry: 10\rdata: ☂\n\n".as_bytes();
     let whole = items(stream);
     assert_eq!(whole.len(), 4);
     for first in 0..stream.len() {

@@ -3,7 +3,9 @@
 
 use std::{hint::black_box, time::Duration};
 
-use fanfare_guest::{App, Error, Event, Publisher, Request, Response, Result, config, registry, sleep};
+use fanfare_guest::{
+    App, Error, Event, Publisher, Request, Response, Result, config, registry, sleep,
+};
 
 struct Hostile;
 
@@ -53,7 +55,7 @@ impl App for Hostile {
             "/error" => return Err(Error::Other("an error of the handler".into())),
             "/sleep" => sleep(Duration::from_secs(3600)),
             "/log-flood" => {
-                for line in 0..20_000 {
+                for line in 0..2_000 {
                     eprintln!("flood {line} {}", "x".repeat(1000));
                 }
             }

@@ -45,7 +45,9 @@ impl App for Probe {
     fn handle(request: Request) -> Result<()> {
         match request.path_segments().first().map(String::as_str) {
             Some("disconnected") => return request.respond(Response::json(&disconnections()?)?),
-            Some("page") => return request.respond(Response::html("<!doctype html><title>probe</title>")),
+            Some("page") => {
+                return request.respond(Response::html("<!doctype html><title>probe</title>"));
+            }
             _ => {}
         }
         let script = match request.query_value("script") {
@@ -58,7 +60,10 @@ impl App for Probe {
         };
         let name = request.query_value("as");
         let report = |results: &[Value], done: bool| match &name {
-            Some(name) => registry::set(&format!("results:{name}"), &json!({ "results": results, "done": done }).to_string()),
+            Some(name) => registry::set(
+                &format!("results:{name}"),
+                &json!({ "results": results, "done": done }).to_string(),
+            ),
             None => Ok(()),
         };
         let mut script = Script::new(Some(&request));
@@ -86,13 +91,18 @@ impl App for Probe {
 impl Disconnected for Probe {
     fn disconnected(gone: Disconnection) {
         let key = format!("{DISCONNECTED}{}", gone.connection_id);
-        let times = registry::get::<String>(&key).ok().and_then(|known| serde_json::from_str::<Value>(&known).ok());
+        let times = registry::get::<String>(&key)
+            .ok()
+            .and_then(|known| serde_json::from_str::<Value>(&known).ok());
         let times = times.and_then(|known| known["times"].as_u64()).unwrap_or(0) + 1;
         let known = json!({ "channels": gone.channels, "reason": format!("{:?}", gone.reason), "times": times });
         if let Err(error) = registry::set(&key, &known.to_string()) {
             eprintln!("the end of a connection was not noted: {error}");
         }
-        eprintln!("disconnected {} {:?} {:?}", gone.connection_id, gone.reason, gone.channels);
+        eprintln!(
+            "disconnected {} {:?} {:?}",
+            gone.connection_id, gone.reason, gone.channels
+        );
     }
 }
 
@@ -107,7 +117,10 @@ fn disconnections() -> Result<Value> {
     let mut known = serde_json::Map::new();
     for key in registry::keys() {
         if let Some(id) = key.strip_prefix(DISCONNECTED) {
-            known.insert(id.to_owned(), serde_json::from_str(&registry::get::<String>(&key)?)?);
+            known.insert(
+                id.to_owned(),
+                serde_json::from_str(&registry::get::<String>(&key)?)?,
+            );
         }
     }
     Ok(known.into())

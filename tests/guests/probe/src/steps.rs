@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use fanfare_guest::{Connection, Error, Publisher, Redis, Request, Result, config, registry, sleep};
+use fanfare_guest::{
+    Connection, Error, Publisher, Redis, Request, Result, config, registry, sleep,
+};
 use serde_json::{Value, json};
 
 use crate::value::{
-    bytes, event, event_out, fail, message, number, receipt, redis_value, response, text, texts, upgrade,
+    bytes, event, event_out, fail, message, number, receipt, response, text, texts, upgrade,
 };
 
 /// How often a step looks at what it waits for, and how often at most: a test gives up before.
@@ -19,19 +21,23 @@ pub(crate) struct Script<'a> {
     pub(crate) answered: bool,
     /// Whether the last step's error is to be the handler's.
     pub(crate) fails: bool,
-    /// What steps about publishers are about: `in-memory`, `open`, `redis-publisher` or `get-publisher` choose it,
+    /// What steps about publishers are about: `in-memory`, `open` or `get-publisher` choose it,
     /// else it is the one in the registry.
     publisher: Option<Publisher>,
     /// What `upgrade` made.
     connection: Option<Connection>,
-    /// What `connect` or `get-redis` made.
-    redis: Option<Redis>,
 }
 
 impl<'a> Script<'a> {
     pub(crate) fn new(request: Option<&'a Request>) -> Self {
         let publisher = registry::get("publisher").ok();
-        Self { request, answered: false, fails: false, publisher, connection: None, redis: None }
+        Self {
+            request,
+            answered: false,
+            fails: false,
+            publisher,
+            connection: None,
+        }
     }
 
     /// Does a step. What is missing in it counts as null.
@@ -39,7 +45,6 @@ impl<'a> Script<'a> {
         let name = step[0].as_str().unwrap_or_default();
         let (first, second) = (&step[1], &step[2]);
         match name.split_once('.') {
-            Some(("redis", name)) => self.redis_step(name, first, second, &step[3]),
             Some(("request", name)) => self.request_step(name, first),
             _ => self.plain_step(name, first, second),
         }
@@ -53,7 +58,8 @@ impl<'a> Script<'a> {
                 // An error of the options leaves the request to be answered.
                 self.answered |= !matches!(upgraded, Err(Error::Invalid(_)));
                 let connection = upgraded?;
-                let known = json!({ "id": connection.id(), "last-event-id": connection.last_event_id() });
+                let known =
+                    json!({ "id": connection.id(), "last-event-id": connection.last_event_id() });
                 self.connection = Some(connection);
                 Ok(known)
             }
@@ -73,41 +79,54 @@ impl<'a> Script<'a> {
             // === publishers and publishing ===
             "in-memory" => self.publish_through(Ok(Publisher::in_memory())),
             "open" => self.publish_through(Publisher::open(&text(first)?)),
-            "redis-publisher" => self.publish_through(Publisher::redis(self.redis()?, &text(first)?)),
             "start" => none(self.publisher()?.start()),
-            "register" => none(self.publisher()?.register(self.connection()?, &text(first)?)),
-            "publish" => Ok(receipt(self.publisher()?.publish(&text(first)?, message(second)?)?)),
+            "register" => none(
+                self.publisher()?
+                    .register(self.connection()?, &text(first)?),
+            ),
+            "publish" => Ok(receipt(
+                self.publisher()?.publish(&text(first)?, message(second)?)?,
+            )),
             "publish-many" => {
                 let (channel, publisher) = (text(first)?, self.publisher()?);
-                (0..number(second)?).try_for_each(|n| publisher.publish(&channel, n.to_string()).map(drop))?;
+                (0..number(second)?)
+                    .try_for_each(|n| publisher.publish(&channel, n.to_string()).map(drop))?;
                 Ok(Value::Null)
             }
             "remove" => {
-                let id = if second.is_null() { self.connection()?.id() } else { text(second)? };
+                let id = if second.is_null() {
+                    self.connection()?.id()
+                } else {
+                    text(second)?
+                };
                 none(self.publisher()?.remove(&id, &text(first)?))
             }
             "subscribers" => Ok(self.publisher()?.subscribers(&text(first)?)?.into()),
             "presence" => Ok(self.publisher()?.presence(&text(first)?)?.into()),
             "history" => {
-                let events = self.publisher()?.history(&text(first)?, number(second)? as u32)?;
+                let events = self
+                    .publisher()?
+                    .history(&text(first)?, number(second)? as u32)?;
                 Ok(events.iter().map(event_out).collect())
             }
             "wait-subscribers" => {
-                let (channel, count, publisher) = (text(first)?, number(second)?, self.publisher()?);
+                let (channel, count, publisher) =
+                    (text(first)?, number(second)?, self.publisher()?);
                 wait(|| Ok(publisher.subscribers(&channel)? == count))
             }
 
             // === registry ===
             "has" => Ok(registry::has(&text(first)?).into()),
-            "kind" => Ok(registry::kind(&text(first)?).map(|kind| format!("{kind:?}")).into()),
+            "kind" => Ok(registry::kind(&text(first)?)
+                .map(|kind| format!("{kind:?}"))
+                .into()),
             "get-text" => Ok(registry::get::<String>(&text(first)?)?.into()),
             "get-bytes" => Ok(bytes(&registry::get::<Vec<u8>>(&text(first)?)?)),
             "get-publisher" => self.publish_through(registry::get(&text(first)?)),
-            "get-redis" => self.talk_to(registry::get(&text(first)?)),
+            "get-redis" => Ok(registry::get::<Redis>(&text(first)?)?.address().into()),
             "set-text" => none(registry::set(&text(first)?, &text(second)?)),
             "set-bytes" => none(registry::set(&text(first)?, text(second)?.as_bytes())),
             "set-publisher" => none(registry::set(&text(first)?, self.publisher()?)),
-            "set-redis" => none(registry::set(&text(first)?, self.redis()?)),
             "unset" => Ok(registry::remove(&text(first)?).into()),
             "keys" => Ok(registry::keys().into()),
             "wait-for" => {
@@ -117,7 +136,11 @@ impl<'a> Script<'a> {
             // Succeeds from the n-th time on.
             "nth-time" => {
                 let name = text(first)?;
-                let times = registry::get::<String>(&name).ok().and_then(|times| times.parse().ok()).unwrap_or(0) + 1;
+                let times = registry::get::<String>(&name)
+                    .ok()
+                    .and_then(|times| times.parse().ok())
+                    .unwrap_or(0)
+                    + 1;
                 registry::set(&name, &times.to_string())?;
                 match times >= number(second)? {
                     true => Ok(times.into()),
@@ -126,8 +149,12 @@ impl<'a> Script<'a> {
             }
 
             // === the rest ===
+            "connect-redis" => Ok(Redis::connect(&text(first)?)?.address().into()),
             "config" => Ok(config::get(&text(first)?)?.into()),
-            "config-all" => Ok(config::all()?.into_iter().map(|(name, value)| json!([name, value])).collect()),
+            "config-all" => Ok(config::all()?
+                .into_iter()
+                .map(|(name, value)| json!([name, value]))
+                .collect()),
             "sleep" => {
                 sleep(Duration::from_millis(number(first)?));
                 Ok(Value::Null)
@@ -145,12 +172,22 @@ impl<'a> Script<'a> {
                 self.fails = true;
                 Err(fail(&text(first)?, text(second)?))
             }
-            "environment" => Ok(std::env::vars().map(|(name, value)| json!([name, value])).collect()),
-            "read-file" => none(std::fs::read(text(first)?).map(drop).map_err(|error| error.to_string().into())),
-            "connect-tcp" => {
-                none(std::net::TcpStream::connect(text(first)?).map(drop).map_err(|error| error.to_string().into()))
-            }
-            _ => Err(Error::Invalid(format!("the script: there is no step {name:?}"))),
+            "environment" => Ok(std::env::vars()
+                .map(|(name, value)| json!([name, value]))
+                .collect()),
+            "read-file" => none(
+                std::fs::read(text(first)?)
+                    .map(drop)
+                    .map_err(|error| error.to_string().into()),
+            ),
+            "connect-tcp" => none(
+                std::net::TcpStream::connect(text(first)?)
+                    .map(drop)
+                    .map_err(|error| error.to_string().into()),
+            ),
+            _ => Err(Error::Invalid(format!(
+                "the script: there is no step {name:?}"
+            ))),
         }
     }
 
@@ -162,9 +199,11 @@ impl<'a> Script<'a> {
             "path" => Ok(request.path().into()),
             "route" => Ok(request.route().into()),
             "query" => Ok(request.raw_query().into()),
-            "headers" => {
-                Ok(request.headers().iter().map(|(name, value)| json!([name, bytes(value)])).collect())
-            }
+            "headers" => Ok(request
+                .headers()
+                .iter()
+                .map(|(name, value)| json!([name, bytes(value)]))
+                .collect()),
             "header" => Ok(request.header(&text(first)?).into()),
             "body" => Ok(bytes(&request.body())),
             "client-address" => Ok(request.client_address().into()),
@@ -173,57 +212,32 @@ impl<'a> Script<'a> {
                 self.answered |= responded.is_ok();
                 none(responded)
             }
-            _ => Err(Error::Invalid(format!("the script: there is no step request.{name}"))),
-        }
-    }
-
-    fn redis_step(&mut self, name: &str, first: &Value, second: &Value, third: &Value) -> Result<Value> {
-        if name == "connect" {
-            return self.talk_to(Redis::connect(&text(first)?));
-        }
-        let redis: &Redis = self.redis()?;
-        match name {
-            "address" => Ok(redis.address().into()),
-            "execute" => Ok(redis_value(&redis.execute(&text(first)?, &texts(second)?)?)),
-            "get" => Ok(redis.get(&text(first)?)?.map(|value| bytes(&value)).into()),
-            "set" if third.is_null() => none(redis.set(&text(first)?, text(second)?)),
-            "set" => none(redis.set_for(&text(first)?, text(second)?, Duration::from_millis(number(third)?))),
-            "incr" => Ok(redis.incr(&text(first)?, second.as_i64().unwrap_or(1))?.into()),
-            "del" => Ok(redis.del(&texts(first)?)?.into()),
-            "exists" => Ok(redis.exists(&text(first)?)?.into()),
-            "expire" => Ok(redis.expire(&text(first)?, Duration::from_millis(number(second)?))?.into()),
-            "publish" => Ok(redis.publish(&text(first)?, text(second)?)?.into()),
-            "sadd" => Ok(redis.sadd(&text(first)?, &texts(second)?)?.into()),
-            "srem" => Ok(redis.srem(&text(first)?, &texts(second)?)?.into()),
-            "smembers" => Ok(redis.smembers(&text(first)?)?.iter().map(|member| bytes(member)).collect()),
-            _ => Err(Error::Invalid(format!("the script: there is no step redis.{name}"))),
+            _ => Err(Error::Invalid(format!(
+                "the script: there is no step request.{name}"
+            ))),
         }
     }
 
     fn request(&self) -> Result<&'a Request> {
-        self.request.ok_or_else(|| "the script has no request".into())
+        self.request
+            .ok_or_else(|| "the script has no request".into())
     }
 
     fn connection(&self) -> Result<&Connection> {
-        self.connection.as_ref().ok_or_else(|| "the script has not upgraded".into())
-    }
-
-    fn redis(&self) -> Result<&Redis> {
-        self.redis.as_ref().ok_or_else(|| "the script has not connected to Redis".into())
+        self.connection
+            .as_ref()
+            .ok_or_else(|| "the script has not upgraded".into())
     }
 
     /// The publisher that was chosen.
     fn publisher(&self) -> Result<&Publisher> {
-        self.publisher.as_ref().ok_or_else(|| "the script has chosen no publisher".into())
+        self.publisher
+            .as_ref()
+            .ok_or_else(|| "the script has chosen no publisher".into())
     }
 
     fn publish_through(&mut self, publisher: Result<Publisher>) -> Result<Value> {
         self.publisher = Some(publisher?);
-        Ok(Value::Null)
-    }
-
-    fn talk_to(&mut self, redis: Result<Redis>) -> Result<Value> {
-        self.redis = Some(redis?);
         Ok(Value::Null)
     }
 }

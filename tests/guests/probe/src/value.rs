@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_guest::{Error, Event, EventId, Message, Payload, Receipt, Response, Result, Upgrade, redis};
+use fanfare_guest::{Error, Event, EventId, Message, Payload, Receipt, Response, Result, Upgrade};
 use serde_json::{Value, json};
 
 /// A text, or `{"repeat": [text, times]}`: a large one would not fit into a script.
@@ -17,7 +17,11 @@ pub(crate) fn text(value: &Value) -> Result<String> {
 }
 
 fn some_text(value: &Value) -> Result<Option<String>> {
-    if value.is_null() { Ok(None) } else { text(value).map(Some) }
+    if value.is_null() {
+        Ok(None)
+    } else {
+        text(value).map(Some)
+    }
 }
 
 pub(crate) fn texts(value: &Value) -> Result<Vec<String>> {
@@ -25,14 +29,18 @@ pub(crate) fn texts(value: &Value) -> Result<Vec<String>> {
 }
 
 pub(crate) fn number(value: &Value) -> Result<u64> {
-    value.as_u64().ok_or_else(|| Error::Invalid(format!("the script: {value} is no number")))
+    value
+        .as_u64()
+        .ok_or_else(|| Error::Invalid(format!("the script: {value} is no number")))
 }
 
 /// Text, or `{"json": text}`.
 fn payload(value: &Value) -> Result<Option<Payload>> {
     match value {
         Value::Null => Ok(None),
-        Value::Object(object) if object.contains_key("json") => Ok(Some(Payload::Json(text(&value["json"])?))),
+        Value::Object(object) if object.contains_key("json") => {
+            Ok(Some(Payload::Json(text(&value["json"])?)))
+        }
         _ => Ok(Some(Payload::Text(text(value)?))),
     }
 }
@@ -41,7 +49,9 @@ fn payload(value: &Value) -> Result<Option<Payload>> {
 fn id(value: &Value) -> Result<Option<EventId>> {
     match value {
         Value::Null => Ok(None),
-        Value::Object(object) if object.contains_key("any") => Ok(Some(EventId::Any(text(&value["any"])?))),
+        Value::Object(object) if object.contains_key("any") => {
+            Ok(Some(EventId::Any(text(&value["any"])?)))
+        }
         _ => Ok(Some(EventId::Plain(text(value)?))),
     }
 }
@@ -78,7 +88,9 @@ pub(crate) fn message(value: &Value) -> Result<Message> {
 pub(crate) fn upgrade(value: &Value) -> Result<Upgrade> {
     let mut upgrade = Upgrade::new();
     if let Some(origins) = value["origins"].as_array() {
-        upgrade = upgrade.own_origin_only().allow_origins(texts(&origins.clone().into())?);
+        upgrade = upgrade
+            .own_origin_only()
+            .allow_origins(texts(&origins.clone().into())?);
     }
     if let Some(ping) = value["ping"].as_u64() {
         upgrade = upgrade.ping_every(Duration::from_millis(ping));
@@ -148,17 +160,4 @@ pub(crate) fn event_out(event: &Event) -> Value {
 /// Bytes as a text, with `\xNN` for what is none.
 pub(crate) fn bytes(bytes: &[u8]) -> Value {
     bytes.escape_ascii().to_string().into()
-}
-
-pub(crate) fn redis_value(value: &redis::Value) -> Value {
-    match value {
-        redis::Value::Nil => Value::Null,
-        redis::Value::Status(text) => json!({ "status": text }),
-        redis::Value::Integer(number) => json!(number),
-        redis::Value::Double(number) => json!(number),
-        redis::Value::Boolean(truth) => json!(truth),
-        redis::Value::Bytes(text) => bytes(text),
-        redis::Value::Array(values) => values.iter().map(redis_value).collect(),
-        redis::Value::Error(text) => json!({ "error": text }),
-    }
 }

@@ -16,7 +16,8 @@ mod redis;
 use std::time::Duration;
 
 use fanfare_guest::{
-    App, Error, Event, Message, Publisher, Redis, Request, Response, Result, Upgrade, config, registry,
+    App, Error, Event, Message, Publisher, Redis, Request, Response, Result, Upgrade, config,
+    registry,
 };
 use serde_json::{Value, json};
 
@@ -40,11 +41,14 @@ impl App for Relay {
             ["events"] => return events(&request),
             ["publish", channel] => publish(&request, channel),
             ["close", channel] => close(channel),
-            ["presence", channel] => publisher().and_then(|publisher| Ok(publisher.subscribers(channel)?.into())),
+            ["presence", channel] => {
+                publisher().and_then(|publisher| Ok(publisher.subscribers(channel)?.into()))
+            }
             ["redis"] => redis::answer(&request),
             _ => return request.respond(Response::not_found()),
         };
-        let answer = answer.unwrap_or_else(|error| json!({ "error": case(&error), "message": error.message() }));
+        let answer = answer
+            .unwrap_or_else(|error| json!({ "error": case(&error), "message": error.message() }));
         request.respond(Response::json(&answer)?)
     }
 }
@@ -103,8 +107,15 @@ fn close(channel: &str) -> Result<Value> {
 }
 
 fn milliseconds(request: &Request, name: &str) -> Result<Option<Duration>> {
-    let parse = |text: String| text.parse().map_err(|_| Error::Invalid(format!("{name} is no number")));
-    Ok(request.query_value(name).map(parse).transpose()?.map(Duration::from_millis))
+    let parse = |text: String| {
+        text.parse()
+            .map_err(|_| Error::Invalid(format!("{name} is no number")))
+    };
+    Ok(request
+        .query_value(name)
+        .map(parse)
+        .transpose()?
+        .map(Duration::from_millis))
 }
 
 /// The name of an error's case.

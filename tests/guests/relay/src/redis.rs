@@ -23,7 +23,11 @@ pub fn answer(request: &Request) -> Result<Value> {
         ["sadd", key, members @ ..] => json!(client.sadd(key, members)?),
         ["srem", key, members @ ..] => json!(client.srem(key, members)?),
         ["smembers", key] => {
-            let mut members: Vec<_> = client.smembers(key)?.iter().map(|member| text(member)).collect();
+            let mut members: Vec<_> = client
+                .smembers(key)?
+                .iter()
+                .map(|member| text(member))
+                .collect();
             members.sort();
             json!(members)
         }
@@ -33,7 +37,8 @@ pub fn answer(request: &Request) -> Result<Value> {
 }
 
 fn number(text: &str) -> Result<i64> {
-    text.parse().map_err(|_| Error::Invalid(format!("{text} is no number")))
+    text.parse()
+        .map_err(|_| Error::Invalid(format!("{text} is no number")))
 }
 
 fn milliseconds(text: &str) -> Result<Duration> {
