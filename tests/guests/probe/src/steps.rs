@@ -8,7 +8,7 @@ use fanfare_guest::{
 use serde_json::{Value, json};
 
 use crate::value::{
-    bytes, event, event_out, fail, message, number, receipt, response, text, texts, upgrade,
+    bytes, event, event_out, fail, message, number, receipt, response, text, upgrade,
 };
 
 /// How often a step looks at what it waits for, and how often at most: a test gives up before.
