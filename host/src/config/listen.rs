@@ -87,7 +87,7 @@ impl Listen {
         checks.not_zero(at, "head-timeout", self.head_timeout);
         checks.not_zero(at, "body-timeout", self.body_timeout);
         checks.not_zero(at, "write-timeout", self.write_timeout);
-        checks.size(at, "bodies", self.bodies, 1 << 20..=MOST_BYTES);
+        checks.size(at, "bodies", self.bodies, 64 << 10..=MOST_BYTES);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{
-    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
+    HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
 };
 use hyper::body::Incoming as RequestBody;
 use tokio_util::sync::CancellationToken;
@@ -90,9 +90,8 @@ impl Node {
             Some(authority) => Some(authority.to_string()),
             None => host.and_then(|host| host.to_str().ok()).map(str::to_owned),
         };
-        // Over HTTP/2 the socket carries the streams of others, too. A HEAD is answered with the head of a stream that
-        // has ended by then, and the socket has to stay for it.
-        let abort = match head.version < Version::HTTP_2 && head.method != Method::HEAD {
+        // Over HTTP/2 the socket carries the streams of others, too.
+        let abort = match head.version < Version::HTTP_2 {
             true => peer.abort,
             false => CancellationToken::new(),
         };
