@@ -89,10 +89,11 @@ pub use request::Request;
 pub use response::Response;
 pub use time::sleep;
 
-/// Keeps the example of the README true.
+/// Keeps the examples of the READMEs true, this crate's and the project's.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../../README.md")]
+struct Readmes;
 
 /// What the expansion of [`export!`] refers to; nothing for people.
 #[doc(hidden)]

@@ -7,6 +7,7 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     sync::Arc,
+    time::Instant,
 };
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
@@ -340,7 +341,10 @@ impl Socket {
     /// Waits until the other side closes the socket, and returns what it sent before.
     #[track_caller]
     pub fn wait_closed(&mut self) -> Vec<u8> {
-        while self.fill() > 0 {}
+        let begun = Instant::now();
+        while self.fill() > 0 {
+            assert!(begun.elapsed() < PATIENCE, "the node goes on sending");
+        }
         std::mem::take(&mut self.buffer)
     }
 

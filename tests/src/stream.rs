@@ -149,13 +149,18 @@ impl Stream {
     /// All events until the end, and how it ended.
     #[track_caller]
     pub fn rest(&mut self) -> (Vec<Event>, End) {
-        let mut events = Vec::new();
+        let (mut events, begun) = (Vec::new(), Instant::now());
         loop {
             match self.next_item() {
                 Ok(Item::Event(event)) => events.push(event),
                 Ok(_) => {}
                 Err(end) => return (events, end),
             }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "no end for {PATIENCE:?}; it had said {:?}",
+                self.said()
+            );
         }
     }
 
