@@ -1,5 +1,7 @@
 //! HTTP in all the forms that clients speak it in.
 
+use std::net::Shutdown;
+
 use fanfare_tests::{
     client::{Request, Socket},
     http2::Http2,
@@ -99,6 +101,17 @@ fn head_is_answered_without_a_body_and_leaves_no_connection() {
         (page.status(), page.header("content-length")),
         (200, Some("35"))
     );
+}
+
+#[test]
+fn head_over_http_2_is_answered_without_a_body_too() {
+    let node = probe::start();
+    let http2 = Http2::connect(node.address);
+    for path in ["/page", "/healthz", "/readyz"] {
+        let head = http2.request(&Request::new("HEAD", path));
+        assert_eq!((head.status(), head.text()), (200, ""), "{path}");
+        assert!(head.header("content-length").is_some(), "{path}");
+    }
 }
 
 #[test]
@@ -216,6 +229,26 @@ fn a_slow_stream_of_http_2_is_closed_and_the_others_go_on() {
 }
 
 #[test]
+fn an_http_2_client_that_takes_nothing_is_let_go() {
+    let node = probe::configured(
+        "[listen]\nwrite-timeout = \"300ms\"\n[apps.probe.limits]\nconnections = 1",
+    );
+    let http2 = Http2::connect(node.address);
+    let stuck = http2.stalled(&probe::request("stuck", &hello()));
+    let id = node.connection("stuck");
+    // More than its window and the library's own buffer take, and less than would make it slow.
+    let event = json!({ "data": { "repeat": ["x", 100_000] } });
+    for _ in 0..6 {
+        node.run(json!([["publish", "news", &event]])).all_ok();
+    }
+    assert_eq!(node.disconnection(&id)["reason"], "ClientGone");
+    // Its place is free again.
+    let mut next = node.listen("next", hello());
+    next.next_event();
+    drop(stuck);
+}
+
+#[test]
 fn tls_serves_http_1_and_2_as_the_client_prefers() {
     let certificates = Certificates::new();
     let node = with_tls(&certificates);
@@ -254,8 +287,9 @@ fn a_client_without_tls_harms_nobody_on_a_listener_with_it() {
         &[0; 5000],
     ] {
         let mut socket = node.connect();
+        // It may be cut off before all of it is sent.
         let _ = socket.try_write(garbage);
-        socket.half_close();
+        let _ = socket.tcp().shutdown(Shutdown::Write);
         socket.wait_closed();
     }
     let mut socket = Socket::connect_tls(node.address, certificates.client(&["http/1.1"]));

@@ -73,7 +73,7 @@ fn in_production_nobody_is_told_why_an_app_has_not_started() {
     let ready = node.get("/readyz");
     assert_eq!(
         (ready.status(), ready.text()),
-        (503, "not serving: probe\n"),
+        (503, "not serving: 1 of 1\n"),
         "it is the only one"
     );
     node.wait_for_log("the inner reason");

@@ -191,7 +191,8 @@ impl Broker for Redis {
             complained: None,
             skipped: 0,
         };
-        let _receiver = AbortOnDropHandle::new(tokio::spawn(receiver.run(number, subscription)));
+        let _receiver =
+            AbortOnDropHandle::new(client.runtime().spawn(receiver.run(number, subscription)));
         *self.running.lock() = Some(Running { client, _receiver });
         Ok(())
     }

@@ -1,6 +1,14 @@
 //! `fanfare serve`: from a configuration to a node, and to its end.
 
-use std::{io, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
@@ -118,6 +126,11 @@ impl Serve {
     }
 }
 
+/// Says something to the person who has started the node, if there is one: nobody has to read it.
+fn tell(words: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{words}");
+}
+
 fn threads(name: &str) -> io::Result<Runtime> {
     runtime::Builder::new_multi_thread()
         .thread_name(name)
@@ -155,11 +168,11 @@ async fn serve(config: Config, guests: Handle) -> Result<()> {
         app.start().await;
         let (name, route) = (&app.shared.name, &app.shared.route);
         match app.phase() {
-            Phase::Serving => println!("{name} is served at {scheme}://{address}{route}/"),
+            Phase::Serving => tell(format_args!("{name} is served at {scheme}://{address}{route}/")),
             Phase::Draining => {}
-            _ => println!(
+            _ => tell(format_args!(
                 "{name} will be served at {scheme}://{address}{route}/ once it has started; the log says why it has not"
-            ),
+            )),
         }
     });
     let serve = async { tokio::join!(listener.serve(node), join_all(starts)) };

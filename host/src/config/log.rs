@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::checks::Checks;
 use super::error::KeyPath;
@@ -52,7 +52,13 @@ impl Log {
 fn is_filter(text: &str) -> bool {
     // An empty filter is valid and logs errors alone, which nobody means by writing nothing. The parser panics
     // on some texts that are not ASCII.
-    text.is_ascii() && !text.trim().is_empty() && EnvFilter::builder().parse(text).is_ok()
+    // A word alone may also be the name of a module, which a level that is misspelt would be taken for.
+    let word_is_level =
+        |part: &str| part.contains(['=', '[']) || part.parse::<LevelFilter>().is_ok();
+    text.is_ascii()
+        && !text.trim().is_empty()
+        && text.split(',').map(str::trim).all(word_is_level)
+        && EnvFilter::builder().parse(text).is_ok()
 }
 
 #[cfg(test)]
@@ -72,7 +78,16 @@ mod tests {
         ] {
             assert!(is_filter(text), "{text}");
         }
-        for text in ["", " ", "fanfare=loud", " a\u{a1}=", "[", "a=b=c"] {
+        for text in [
+            "",
+            " ",
+            "inof",
+            "info,loud",
+            "fanfare=loud",
+            " a\u{a1}=",
+            "[",
+            "a=b=c",
+        ] {
             assert!(!is_filter(text), "{text}");
         }
     }

@@ -170,6 +170,9 @@ impl App {
         let started = reason.is_none();
         let mut phase = self.phase.lock();
         if *phase != Phase::Draining {
+            if reason.is_none() && matches!(*phase, Phase::Failed(_)) {
+                span.in_scope(|| info!("`start` succeeded; the app serves now"));
+            }
             *phase = reason.map_or(Phase::Serving, Phase::Failed);
         }
         started
@@ -208,8 +211,9 @@ impl App {
                 Box::pin(async move {
                     let app = guest.instantiate_async(&mut *store).await?;
                     let resource = store.data_mut().table.push(handle.clone())?;
+                    let ticked = store.data().ticked.clone();
                     let call = app.fanfare_sse_handler().call_handle(store, resource);
-                    release_when_waiting(&handle, call).await
+                    release_when_waiting(&handle, &ticked, call).await
                 })
             })
             .await;
@@ -332,8 +336,11 @@ impl App {
             })
             .await;
         if let Err(failure) = outcome {
-            let failure = self.shared.loggable(&failure.to_string());
-            span.in_scope(|| error!("`disconnected` {failure}"));
+            let text = self.shared.loggable(&failure.to_string());
+            span.in_scope(|| match failure.stopped {
+                true => warn!("`disconnected` {text}"),
+                false => error!("`disconnected` {text}"),
+            });
         }
     }
 

@@ -1,11 +1,15 @@
 //! One call of a guest: a fresh instance, its limits, and what became of it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 use tracing::{Instrument, Span};
-use wasmtime::{Engine, Store};
+use wasmtime::{Engine, Store, UpdateDeadline};
 
 use super::{
     limits::{CpuLimited, CpuTimeUsedUp},
@@ -13,9 +17,9 @@ use super::{
     state::State,
 };
 
-/// What may cross the boundary in one host call. More than any limit of an app allows, so that the guest hears which
-/// limit it is over; past this it traps.
-const HOSTCALL_BYTES: usize = 64 << 20;
+/// What may cross the boundary in one host call, at least. It is far more than the limits of most apps, so that a guest
+/// hears which limit it is over; past this it traps.
+const HOSTCALL_BYTES: u64 = 64 << 20;
 
 /// Why a call did not return.
 #[derive(Debug)]
@@ -80,11 +84,17 @@ pub async fn run<R: Send>(
     let (state, [stdout, stderr]) = State::new(shared.clone(), &span);
     let mut store = Store::new(&engine, state);
     store.limiter(|state| &mut state.memory);
-    store.set_hostcall_fuel(HOSTCALL_BYTES);
+    let limits = &shared.limits;
+    let largest = limits.event_data.max(limits.response_body);
+    let largest = largest.max(limits.registry_bytes).max(HOSTCALL_BYTES);
+    store.set_hostcall_fuel(usize::try_from(largest + HOSTCALL_BYTES / 64).unwrap_or(usize::MAX));
     store.set_epoch_deadline(1);
     // A guest that computes gives up the thread at every tick, so that neither it nor its limits need a thread of
     // their own.
-    store.epoch_deadline_async_yield_and_update(1);
+    store.epoch_deadline_callback(|store| {
+        store.data().ticked.store(true, Ordering::Relaxed);
+        Ok(UpdateDeadline::Yield(1))
+    });
 
     let cpu_time = shared.limits.cpu_time;
     let limited = CpuLimited::new(call(&mut store), cpu_time).instrument(span);

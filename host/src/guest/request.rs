@@ -152,12 +152,19 @@ impl Request {
 }
 
 /// Runs a handler, and lets the connection that it opens go on its way when the handler first waits: until then the
-/// client's missed events are put together.
-pub async fn release_when_waiting<F: Future>(request: &Request, handler: F) -> F::Output {
+/// client's missed events are put together. A tick is no wait: registering may go on after it.
+pub async fn release_when_waiting<F: Future>(
+    request: &Request,
+    ticked: &AtomicBool,
+    handler: F,
+) -> F::Output {
     let mut handler = pin!(handler);
     let output = poll_fn(|context| {
         let poll = handler.as_mut().poll(context);
-        if let Some(connection) = &*request.connection.lock() {
+        let ticked = ticked.swap(false, Ordering::Relaxed);
+        if let Some(connection) = &*request.connection.lock()
+            && !(ticked && poll.is_pending())
+        {
             connection.release();
         }
         poll

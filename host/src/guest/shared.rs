@@ -1,6 +1,7 @@
 //! What all calls of an app share on this node: hub, publishers, registry, grants and variables.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
@@ -95,6 +96,10 @@ impl Shared {
             std::iter::once(variable.value()).chain(lines)
         });
         let secrets = secrets.filter(|secret| secret.len() >= HIDDEN_BYTES);
+        let mut secrets: Vec<_> = secrets.map(str::to_owned).collect();
+        // The longest first: one that another begins with would leave the rest of that to be read.
+        secrets.sort_unstable_by_key(|secret| Reverse(secret.len()));
+        secrets.dedup();
         let shared = Self {
             route: app.route.trim_end_matches('/').to_owned(),
             hub,
@@ -103,7 +108,7 @@ impl Shared {
                 app.limits.registry_bytes as usize,
             ),
             variables: variables.collect(),
-            secrets: secrets.map(str::to_owned).collect(),
+            secrets: secrets.into(),
             limits: app.limits.clone(),
             streams: app.streams.clone(),
             redis,

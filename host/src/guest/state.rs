@@ -1,6 +1,6 @@
 //! What belongs to one instance of a guest: its handles, its WASI context, its limits.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use tracing::Span;
 use wasmtime::component::ResourceTable;
@@ -28,6 +28,8 @@ pub struct State {
     pub shared: Arc<Shared>,
     /// The handles that the guest holds.
     pub table: ResourceTable,
+    /// Set at every tick of the epoch: the guest gives up the thread then, and does not wait for anything.
+    pub ticked: Arc<AtomicBool>,
     /// The memory it has.
     pub memory: MemoryLimit,
     wasi: WasiCtx,
@@ -53,6 +55,7 @@ impl State {
             Self {
                 shared,
                 table,
+                ticked: Arc::default(),
                 memory,
                 wasi,
             },

@@ -19,7 +19,7 @@ pub fn live() -> Response<Body> {
     plain(StatusCode::OK, "ok")
 }
 
-/// The answer for [`READY`], with the apps that do not serve, if there are any. Why they do not is in the log.
+/// The answer for [`READY`]. In development it names the apps that do not serve; why they do not is in the log.
 pub fn ready(node: &Node) -> Response<Body> {
     let apps = node.routes.iter();
     let phases: Vec<_> = apps
@@ -36,6 +36,10 @@ pub fn ready(node: &Node) -> Response<Body> {
     };
     match away.as_slice() {
         [] => plain(status, "ok"),
-        names => plain(status, &format!("not serving: {}", names.join(", "))),
+        names if node.development => plain(status, &format!("not serving: {}", names.join(", "))),
+        names => plain(
+            status,
+            &format!("not serving: {} of {}", names.len(), phases.len()),
+        ),
     }
 }

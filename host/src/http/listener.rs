@@ -31,6 +31,7 @@ use tracing::{debug, warn};
 use super::{
     service::{Node, Peer},
     socket::Socket,
+    stuck::Streams,
 };
 use crate::config::Listen;
 
@@ -38,6 +39,9 @@ use crate::config::Listen;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A peer is asked so often whether it is still there; its streams may be quiet for hours.
 const PROBE_EVERY: Duration = Duration::from_secs(20);
+/// What waits in the kernel for one client beside what is on its way.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 128 << 10;
 /// Streams that one HTTP/2 connection may carry at a time.
 const H2_STREAMS: u32 = 1000;
 
@@ -150,6 +154,10 @@ impl Listener {
             // A client whose network is gone sends nothing that says so, and a quiet stream sends it nothing either.
             let keepalive = TcpKeepalive::new().with_time(PROBE_EVERY);
             let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+            // Without this the kernel takes megabytes for a client that reads slowly, and does not say for a minute that
+            // it reads at all.
+            #[cfg(target_os = "linux")]
+            let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
             let stream = Socket::new(stream, write_timeout);
             let abort = stop.child_token();
             let talk = Talk {
@@ -158,8 +166,10 @@ impl Listener {
                 peer: Peer {
                     address,
                     abort: abort.clone(),
+                    streams: Streams::default(),
                 },
                 head_timeout,
+                write_timeout,
                 drain,
             };
             let serve = async {
@@ -203,6 +213,7 @@ struct Talk {
     node: Node,
     peer: Peer,
     head_timeout: Duration,
+    write_timeout: Duration,
     drain: CancellationToken,
 }
 
@@ -213,8 +224,10 @@ impl Talk {
             node,
             peer,
             head_timeout,
+            write_timeout,
             drain,
         } = self;
+        let streams = peer.streams.clone();
         let address = peer.address;
         let heard = Arc::new(AtomicBool::new(false));
         let service = service_fn({
@@ -248,6 +261,7 @@ impl Talk {
                 debug!(%address, error, "connection failed");
             },
             () = silent => debug!(%address, "no request in time"),
+            () = streams.stuck(write_timeout) => debug!(%address, "a stream takes nothing"),
         }
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! - [`listener`]: accepts sockets, speaks HTTP/1.1 and HTTP/2 on them, and drains.
 //! - [`socket`]: a socket that does not wait for ever for its client.
+//! - [`stuck`]: streams that share a socket and whose client takes nothing.
 //! - [`tls`]: certificate and key.
 //! - [`service`]: a request: its app, its answer.
 //! - [`body`]: the body of a request, within limits.
@@ -18,4 +19,5 @@ pub mod response;
 pub mod routes;
 pub mod service;
 pub mod socket;
+pub mod stuck;
 pub mod tls;

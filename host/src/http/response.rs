@@ -10,9 +10,10 @@ use std::{
 use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 
+use super::stuck::{Streams, Waiting};
 use crate::{
     event,
     guest::{origin::Cors, request::Answer},
@@ -27,14 +28,32 @@ const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// An answer to the request with these headers. A client that has to come back is told to do so within
-/// `reconnect`, each at a time of its own.
-pub fn response(answer: Answer, request: &HeaderMap, reconnect: Duration) -> Response<Body> {
+/// `reconnect`, each at a time of its own. `streams` are those that share the socket with a stream that is made here.
+pub fn response(
+    answer: Answer,
+    request: &HeaderMap,
+    reconnect: Duration,
+    streams: Option<Streams>,
+) -> Response<Body> {
     match answer {
         Answer::Response(response) => response.map(full),
-        Answer::Stream { cors, delivery } => event_stream(Events(delivery).boxed_unsync(), &cors),
+        Answer::Stream { cors, delivery } => {
+            event_stream(Events::new(delivery, streams).boxed_unsync(), &cors)
+        }
         Answer::Busy(reason) => busy(&reason, request, reconnect),
         Answer::Failed(text) => plain(StatusCode::INTERNAL_SERVER_ERROR, &text),
     }
+}
+
+/// The answer to a HEAD: the library leaves the body out over HTTP/1.1 alone.
+pub fn without_body(mut response: Response<Body>) -> Response<Body> {
+    if let Some(length) = response.body().size_hint().exact() {
+        let length = HeaderValue::from(length);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, length);
+    }
+    response.map(|_| full(Bytes::new()))
 }
 
 fn full(bytes: Bytes) -> Body {
@@ -123,7 +142,23 @@ fn wants_events(request: &HeaderMap) -> bool {
 }
 
 /// The body of an event stream.
-struct Events(Delivery);
+struct Events {
+    delivery: Delivery,
+    /// The streams that share the socket, if there may be others.
+    streams: Option<Streams>,
+    /// What was handed over last has not left yet.
+    waiting: Option<Waiting>,
+}
+
+impl Events {
+    fn new(delivery: Delivery, streams: Option<Streams>) -> Self {
+        Self {
+            delivery,
+            streams,
+            waiting: None,
+        }
+    }
+}
 
 impl http_body::Body for Events {
     type Data = Bytes;
@@ -133,7 +168,11 @@ impl http_body::Body for Events {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = Pin::new(&mut self.0).poll_next(context);
+        self.waiting = None;
+        let next = Pin::new(&mut self.delivery).poll_next(context);
+        if let Poll::Ready(Some(_)) = next {
+            self.waiting = self.streams.as_ref().map(Streams::wait);
+        }
         next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{
-    HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
 };
 use hyper::body::Incoming as RequestBody;
 use tokio_util::sync::CancellationToken;
@@ -12,8 +12,9 @@ use tracing::{debug, info};
 use super::{
     body::{Bodies, Refused},
     health,
-    response::{Body, plain, response},
+    response::{Body, plain, response, without_body},
     routes::Routes,
+    stuck::Streams,
 };
 use crate::guest::{app::App, request::Incoming};
 
@@ -39,11 +40,22 @@ pub struct Peer {
     pub address: IpAddr,
     /// Cancelled to drop the socket at once.
     pub abort: CancellationToken,
+    /// The streams on it, where it carries several.
+    pub streams: Streams,
 }
 
 impl Node {
     /// Answers a request.
     pub async fn serve(&self, request: Request<RequestBody>, peer: Peer) -> Response<Body> {
+        let head = request.method() == Method::HEAD;
+        let response = self.respond(request, peer).await;
+        match head {
+            true => without_body(response),
+            false => response,
+        }
+    }
+
+    async fn respond(&self, request: Request<RequestBody>, peer: Peer) -> Response<Body> {
         match request.uri().path() {
             health::LIVE => return health::live(),
             health::READY => return health::ready(self),
@@ -91,9 +103,9 @@ impl Node {
             None => host.and_then(|host| host.to_str().ok()).map(str::to_owned),
         };
         // Over HTTP/2 the socket carries the streams of others, too.
-        let abort = match head.version < Version::HTTP_2 {
-            true => peer.abort,
-            false => CancellationToken::new(),
+        let (abort, streams) = match head.version < Version::HTTP_2 {
+            true => (peer.abort, None),
+            false => (CancellationToken::new(), Some(peer.streams)),
         };
         let incoming = Incoming {
             id: id.into(),
@@ -107,7 +119,12 @@ impl Node {
             room,
             abort,
         };
-        response(app.handle(incoming).await, &head.headers, self.reconnect)
+        response(
+            app.handle(incoming).await,
+            &head.headers,
+            self.reconnect,
+            streams,
+        )
     }
 
     fn no_app(&self, path: &str) -> String {

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::event::ID_BYTES;
+use crate::event::{ID_BYTES, id_block};
 
 /// What a waiting frame counts beside its bytes: its place in the queue.
 const FRAME_COST: usize = 64;
@@ -66,12 +66,12 @@ pub struct Connection {
 /// What waits for the client.
 #[derive(Debug)]
 struct Queue {
-    /// Frames with the sequence number of their event, or of the newest event before them.
+    /// Frames with their sequence numbers, which are the order to hear them in.
     frames: VecDeque<(u64, Bytes)>,
     /// Nothing leaves yet: the client has come back, and what it missed is still being put together.
     held: bool,
-    /// The sequence number of the newest event of a channel that was queued.
-    newest: Option<u64>,
+    /// The newest event of a channel that was queued and its id, for a client that came back.
+    newest: Option<(u64, Box<str>)>,
     /// Bytes that wait, with [`FRAME_COST`] for each frame.
     bytes: usize,
     /// Bytes that may wait.
@@ -140,44 +140,45 @@ impl Connection {
         }
     }
 
-    /// The newest event of a channel that was queued, where one queued now would come after it.
-    pub(super) fn newest(&self) -> Option<u64> {
-        let queue = self.queue.lock();
-        queue.newest.filter(|_| !queue.held)
-    }
-
-    /// Queues a frame that follows the event of this sequence number; false if that would be more than may wait. A frame larger than all
-    /// that may wait is taken when nothing else waits.
+    /// Queues a frame of this sequence number; false if that would be more than may wait. A frame larger than all that
+    /// may wait is taken when nothing else waits.
     pub(super) fn push(&self, sequence: u64, frame: Bytes) -> bool {
-        let mut queue = self.queue.lock();
-        let bytes = queue.bytes + frame.len() + FRAME_COST;
-        if bytes > queue.limit + queue.replay && !queue.frames.is_empty() {
-            return false;
-        }
-        queue.bytes = bytes;
-        queue.frames.push_back((sequence, frame));
-        queue.wake();
-        true
+        self.queue.lock().push(sequence, frame)
     }
 
     /// Queues an event of a channel, as [`Connection::push`] does.
-    pub(super) fn push_event(&self, sequence: u64, frame: Bytes) -> bool {
-        let queued = self.push(sequence, frame);
-        if queued {
-            self.queue.lock().newest = Some(sequence);
+    pub(super) fn push_event(&self, sequence: u64, id: &str, frame: Bytes) -> bool {
+        let mut queue = self.queue.lock();
+        let queued = queue.push(sequence, frame);
+        if queued && self.last_event_id.is_some() {
+            queue.newest = Some((sequence, id.into()));
         }
         queued
     }
 
-    /// Queues what a client missed, without a limit of its own: the history it comes from has one.
-    pub(super) fn push_replay(&self, frames: impl Iterator<Item = (u64, Bytes)>) {
+    /// Queues what a client missed, without a limit of its own: the history it comes from has one. `newest` is the id
+    /// of the last one.
+    ///
+    /// After the release older events follow newer ones here. A block of nothing but an id then takes the client's
+    /// place forward again.
+    pub(super) fn push_replay(&self, frames: Vec<(u64, Bytes)>, newest: Option<String>) {
         let mut queue = self.queue.lock();
+        let last = frames.last().map_or(0, |(sequence, _)| *sequence);
         for (sequence, frame) in frames {
-            let cost = frame.len() + FRAME_COST;
-            queue.bytes += cost;
-            queue.replay += cost;
-            queue.newest = queue.newest.max(Some(sequence));
-            queue.frames.push_back((sequence, frame));
+            queue.push_unlimited(sequence, frame);
+        }
+        let Some(newest) = newest else {
+            queue.wake();
+            return;
+        };
+        let ahead = queue
+            .newest
+            .as_ref()
+            .filter(|(sequence, _)| *sequence > last);
+        match ahead.map(|(sequence, id)| (*sequence, id_block(id))) {
+            Some((sequence, block)) if !queue.held => queue.push_unlimited(sequence, block),
+            Some(_) => {}
+            None => queue.newest = Some((last, newest.into())),
         }
         queue.wake();
     }
@@ -227,6 +228,24 @@ impl Connection {
 }
 
 impl Queue {
+    fn push(&mut self, sequence: u64, frame: Bytes) -> bool {
+        let bytes = self.bytes + frame.len() + FRAME_COST;
+        if bytes > self.limit + self.replay && !self.frames.is_empty() {
+            return false;
+        }
+        self.bytes = bytes;
+        self.frames.push_back((sequence, frame));
+        self.wake();
+        true
+    }
+
+    fn push_unlimited(&mut self, sequence: u64, frame: Bytes) {
+        let cost = frame.len() + FRAME_COST;
+        self.bytes += cost;
+        self.replay += cost;
+        self.frames.push_back((sequence, frame));
+    }
+
     /// Takes the next frame, if there is one that may leave; unless it is `any`, only one of at most so many bytes.
     fn take(&mut self, bytes: usize, any: bool) -> Option<Bytes> {
         let (_, next) = self.frames.front().filter(|_| !self.held)?;

@@ -36,16 +36,14 @@ pub struct Delivery {
 impl Delivery {
     pub(super) fn new(hub: Hub, connection: Arc<Connection>, timing: Timing) -> Self {
         let now = Instant::now();
-        let mut delivery = Self {
+        Self {
             hub,
             connection,
             timing,
             last_write: now,
             last_event: now,
             timer: None,
-        };
-        delivery.timer = delivery.next_due().map(|due| Box::pin(sleep_until(due)));
-        delivery
+        }
     }
 
     /// The connection that this delivers to.
@@ -87,8 +85,14 @@ impl Stream for Delivery {
                 }
                 return Poll::Ready(frames);
             }
-            let Some(timer) = &mut this.timer else {
-                return Poll::Pending;
+            // Made here and not with the delivery: a guest's thread makes that, and a timer belongs to the runtime that
+            // it was made on.
+            let timer = match &mut this.timer {
+                Some(timer) => timer,
+                None => match this.next_due() {
+                    Some(due) => this.timer.insert(Box::pin(sleep_until(due))),
+                    None => return Poll::Pending,
+                },
             };
             if timer.as_mut().poll(context).is_pending() {
                 return Poll::Pending;

@@ -33,6 +33,8 @@ pub(super) struct History {
     events: VecDeque<Kept>,
     /// Bytes of all frames.
     bytes: usize,
+    /// What the events cost beside their frames.
+    overhead: usize,
     /// Where the events with an id of their own are.
     own_ids: HashMap<Arc<str>, u64>,
     /// Events up to this sequence number may have been on this channel and are not here; later ones are.
@@ -45,6 +47,10 @@ pub(super) struct History {
 
 /// What an event costs beside the bytes of its frame.
 const EVENT_COST: usize = 128;
+/// What an id costs that an event came with, beside its bytes, in the places where ids are looked up.
+const OWN_ID_COST: usize = 160;
+/// What a channel with a history costs: its name, its place among the channels, and its place among those due.
+const CHANNEL_COST: usize = 1024;
 
 impl Kept {
     pub(super) fn new(
@@ -63,6 +69,19 @@ impl Kept {
         }
     }
 
+    fn overhead(&self) -> usize {
+        let own_id = self.own_id.as_ref();
+        EVENT_COST + own_id.map_or(0, |id| OWN_ID_COST + id.len())
+    }
+
+    /// Its id.
+    pub(super) fn id(&self, ids: &Ids) -> String {
+        match &self.own_id {
+            Some(id) => id.to_string(),
+            None => ids.name(self.sequence),
+        }
+    }
+
     /// The event, read back from its wire form.
     pub(super) fn event(&self, limit: usize) -> Option<Event> {
         Event::decode(&self.frame, self.json, limit).ok()
@@ -74,6 +93,7 @@ impl History {
         Self {
             events: VecDeque::new(),
             bytes: 0,
+            overhead: 0,
             own_ids: HashMap::new(),
             evicted_through,
             watched: false,
@@ -96,13 +116,17 @@ impl History {
 
     /// What it costs to keep this, in bytes.
     pub(super) fn cost(&self) -> usize {
-        self.bytes + self.events.len() * EVENT_COST
+        match self.is_empty() {
+            true => 0,
+            false => CHANNEL_COST + self.bytes + self.overhead,
+        }
     }
 
     /// Keeps an event, and forgets the oldest ones that this is one too many for.
     pub(super) fn push(&mut self, kept: Kept, space: u32, settings: &Settings, ids: &mut Ids) {
         self.space = space;
         self.bytes += kept.frame.len();
+        self.overhead += kept.overhead();
         if let Some(id) = &kept.own_id {
             self.own_ids.insert(id.clone(), kept.sequence);
             ids.add(space, id, kept.sequence);
@@ -123,15 +147,6 @@ impl History {
         while self.due(age).is_some_and(|due| due <= now) {
             self.evict(ids);
         }
-    }
-
-    /// The id of the event with this sequence number.
-    pub(super) fn id_of(&self, sequence: u64, ids: &Ids) -> Option<String> {
-        let index = self.index(sequence)?;
-        Some(match &self.events[index].own_id {
-            Some(id) => id.to_string(),
-            None => ids.name(sequence),
-        })
     }
 
     /// The sequence number of the event with this id.
@@ -174,6 +189,7 @@ impl History {
             return;
         };
         self.bytes -= oldest.frame.len();
+        self.overhead -= oldest.overhead();
         self.missed_through(oldest.sequence);
         if let Some(id) = oldest.own_id {
             self.own_ids.remove(&id);

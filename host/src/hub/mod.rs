@@ -221,7 +221,9 @@ impl Hub {
         if !connection.is_open() {
             return Err(HubError::Closed);
         }
-        if !connection.push(state.ids.newest(), frame) {
+        // A number of its own, so that it stays behind what was published before even among missed events.
+        let sequence = state.ids.next();
+        if !connection.push(sequence, frame) {
             self.end(&mut state, connection.id(), CloseReason::Slow);
             return Err(HubError::Closed);
         }

@@ -132,23 +132,26 @@ pub(super) fn place(last: &str, space: u32, history: &History, ids: &Ids) -> Opt
         .or_else(|| ids.elsewhere(space, last))
 }
 
-/// Queues what a connection missed on a channel since its place there. True if there was an event with an id.
+/// Queues what a connection missed on a channel since its place there.
 pub(super) fn replay(
     connection: &Connection,
     last: &str,
     channel: &ChannelName,
     history: &History,
+    ids: &Ids,
     place: Option<u64>,
-) -> bool {
+) {
     let gap = place.is_none_or(|place| place < history.evicted_through());
     let gap = gap.then(|| (0, gap_frame(channel, Some(last))));
-    let missed = place.into_iter().flat_map(|place| history.after(place));
-    let mut missed = missed
-        .map(|kept| (kept.sequence, kept.frame.clone()))
-        .peekable();
-    let any = missed.peek().is_some();
-    connection.push_replay(gap.into_iter().chain(missed));
-    any
+    let missed: Vec<_> = place
+        .into_iter()
+        .flat_map(|place| history.after(place))
+        .collect();
+    let newest = missed.last().map(|kept| kept.id(ids));
+    let missed = missed
+        .iter()
+        .map(|kept| (kept.sequence, kept.frame.clone()));
+    connection.push_replay(gap.into_iter().chain(missed).collect(), newest);
 }
 
 /// The gap event, for a client that came back with this id, or for one that was there all the time. It has no id

@@ -80,18 +80,7 @@ impl Space {
             let place = room
                 .then(|| resume::place(last, self.number, &entry.history, &state.ids))
                 .flatten();
-            let replayed = resume::replay(connection, last, channel, &entry.history, place);
-            if replayed && let Some(newest) = connection.newest() {
-                // The replay took the client's place back to an older event: this puts it right again.
-                let histories = member
-                    .channels
-                    .iter()
-                    .filter_map(|key| state.channels.get(key));
-                let mut ids = histories.map(|heard| heard.history.id_of(newest, &state.ids));
-                if let Some(id) = ids.find_map(|id| id) {
-                    connection.push(newest, event::id_block(&id));
-                }
-            }
+            resume::replay(connection, last, channel, &entry.history, &state.ids, place);
             if room {
                 member.replayed.insert(key.clone());
             }
@@ -175,14 +164,14 @@ impl Space {
         }
         let mut delivered = 0;
         let mut slow = Vec::new();
-        for (id, connection) in &entry.subscribers {
-            match connection.push_event(sequence, frame.clone()) {
+        for (subscriber, connection) in &entry.subscribers {
+            match connection.push_event(sequence, &id, frame.clone()) {
                 true => delivered += 1,
-                false => slow.push(id.clone()),
+                false => slow.push(subscriber.clone()),
             }
         }
-        for id in slow {
-            self.hub.end(state, &id, CloseReason::Slow);
+        for subscriber in slow {
+            self.hub.end(state, &subscriber, CloseReason::Slow);
         }
         state.forget_if_unused(&key);
         state.trim(settings.history_total_bytes, settings.history_age);

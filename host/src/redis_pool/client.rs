@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use redis::Value;
+use tokio::runtime::Handle;
 
 use super::{RedisError, RedisUrl, commands, link::Link, subscription::Subscription, value};
 
@@ -121,10 +122,28 @@ impl RedisClient {
         members.into_iter().map(bytes).collect()
     }
 
+    /// Where the node's connections to Redis live, and what reads them should.
+    pub fn runtime(&self) -> &Handle {
+        self.link.dialer().runtime()
+    }
+
     /// Opens a connection of its own, with the same URL, that hears a Redis channel. Returns when the server has
     /// confirmed it.
     pub async fn subscribe(&self, channel: &str) -> Result<Subscription, RedisError> {
-        Subscription::open(self.link.dialer(), self.url(), channel).await
+        let (dialer, url, channel) = (
+            self.link.dialer().clone(),
+            self.url().clone(),
+            channel.to_owned(),
+        );
+        let opened = self
+            .runtime()
+            .spawn(async move { Subscription::open(&dialer, &url, &channel).await });
+        opened.await.unwrap_or_else(|error| {
+            let address = self.url().address();
+            Err(RedisError::Unavailable(format!(
+                "Redis at {address}: {error}"
+            )))
+        })
     }
 
     async fn members(

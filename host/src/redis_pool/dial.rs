@@ -9,6 +9,7 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
+    runtime::Handle,
     sync::OnceCell,
     time::timeout,
 };
@@ -33,6 +34,9 @@ pub(super) type Connection = Replies<Box<dyn Socket>>;
 /// Opens connections.
 #[derive(Debug)]
 pub(super) struct Dialer {
+    /// Where connections live. Callers come from threads that guests keep busy, and one app that computes must not
+    /// make Redis look dead to all others.
+    runtime: Handle,
     timeout: Duration,
     /// Authorities that are trusted besides those of the system.
     authorities: Vec<CertificateDer<'static>>,
@@ -41,13 +45,23 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    pub(super) fn new(ca_file: Option<PathBuf>, timeout: Duration) -> Result<Self, RedisError> {
+    pub(super) fn new(
+        ca_file: Option<PathBuf>,
+        timeout: Duration,
+        runtime: Handle,
+    ) -> Result<Self, RedisError> {
         let authorities = ca_file.as_deref().map(certificates).transpose()?;
         Ok(Self {
+            runtime,
             timeout,
             authorities: authorities.unwrap_or_default(),
             tls: OnceCell::new(),
         })
+    }
+
+    /// Where connections live.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// How long opening, and each command, may take.
@@ -252,8 +266,8 @@ pub(super) async fn ask(
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_file_without_certificates_is_refused_by_name() {
+    #[tokio::test]
+    async fn a_file_without_certificates_is_refused_by_name() {
         for content in [
             None,
             Some("no certificate\n"),
@@ -263,7 +277,12 @@ mod tests {
             if let Some(content) = content {
                 std::fs::write(&path, content).unwrap();
             }
-            let error = Dialer::new(Some(path.clone()), Duration::from_secs(1)).unwrap_err();
+            let error = Dialer::new(
+                Some(path.clone()),
+                Duration::from_secs(1),
+                Handle::current(),
+            )
+            .unwrap_err();
             let _ = std::fs::remove_file(&path);
             assert!(
                 matches!(&error, RedisError::Invalid(text) if text.contains("`redis.ca-file`")),

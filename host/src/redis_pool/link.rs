@@ -45,7 +45,7 @@ enum Status {
 }
 
 impl Link {
-    /// Begins to connect. To be called in a Tokio runtime.
+    /// Begins to connect.
     pub(super) fn new(url: RedisUrl, dialer: Arc<Dialer>) -> Self {
         let (sender, status) = watch::channel(Status::Connecting);
         let doubt = Arc::new(Notify::new());
@@ -55,7 +55,7 @@ impl Link {
             status: sender,
             doubt: doubt.clone(),
         };
-        let _supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor.run()));
+        let _supervisor = AbortOnDropHandle::new(dialer.runtime().spawn(supervisor.run()));
         Self {
             url,
             dialer,

@@ -43,6 +43,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 pub(crate) use self::backoff::Backoff;
 pub use self::{
@@ -75,9 +76,9 @@ pub struct RedisPool {
 }
 
 impl RedisPool {
-    /// A pool without connections. Errors are [`RedisError::Invalid`] and name the file.
+    /// A pool without connections, which are going to live on the Tokio runtime that this is called on. Errors are [`RedisError::Invalid`] and name the file.
     pub fn new(settings: Settings) -> Result<Self, RedisError> {
-        let dialer = Dialer::new(settings.ca_file, settings.timeout)?;
+        let dialer = Dialer::new(settings.ca_file, settings.timeout, Handle::current())?;
         Ok(Self {
             dialer: Arc::new(dialer),
             links: Mutex::default(),
