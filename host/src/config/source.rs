@@ -263,7 +263,7 @@ mod tests {
         let text = "b = \"${ONE}\"\n[a]\nx = [\"${HOME}\", \"${TWO}\"]\n";
         let mut source = Source::parse(text, Path::new("f.toml")).unwrap();
         let error = source
-            .expand(&|name| (name == "HOME").then(|| "/root".to_owned()))
+            .expand(&|name| (name == "HOME").then(|| "/home/me".to_owned()))
             .unwrap_err()
             .to_string();
         let lines: Vec<&str> = error.lines().collect();

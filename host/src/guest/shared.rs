@@ -263,3 +263,19 @@ pub fn loggable(text: &str, secrets: &[String]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_a_guest_is_cut_between_characters_and_holds_no_secret() {
+        let secrets = ["password123".to_owned(), "pass".to_owned()];
+        assert_eq!(
+            loggable("password123, pass", &secrets),
+            "[secret], [secret]"
+        );
+        let long = loggable(&"ä".repeat(LOGGED_BYTES), &[]);
+        assert!(long.len() < LOGGED_BYTES + 20 && long.ends_with("(cut)"));
+    }
+}

@@ -167,3 +167,17 @@ async fn an_id_that_was_on_two_channels_is_no_place_on_a_third() {
     space.register(&connection, &channel("c")).unwrap();
     assert_eq!(heard(&mut delivery).await, [GAP_EVENT]);
 }
+
+#[tokio::test]
+async fn what_a_handler_sends_first_comes_after_what_was_missed() {
+    let (hub, space) = hub();
+    let news = channel("news");
+    let first = space.publish(&news, &text("0")).id;
+    space.publish(&news, &text("1"));
+    space.publish(&news, &text("2"));
+    let (connection, mut delivery) = open(&hub, Some(&first));
+    hub.send(&connection, &text("hello")).unwrap();
+    space.register(&connection, &news).unwrap();
+    space.publish(&news, &text("3"));
+    assert_eq!(heard(&mut delivery).await, ["1", "2", "hello", "3"]);
+}
