@@ -28,7 +28,7 @@ impl App for Chat {
         let path = request.path_segments();
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         match (request.method().as_str(), path.as_slice()) {
-            ("GET", []) => request.respond(Response::html(include_str!("page.html"))),
+            ("GET" | "HEAD", []) => request.respond(Response::html(include_str!("page.html"))),
             // OPTIONS too: a browser may ask before it opens a stream of another origin, and the host answers it.
             ("GET" | "OPTIONS", ["rooms", room, "events"]) => join(&request, room),
             ("POST", ["rooms", room]) => say(&request, room),

@@ -24,7 +24,7 @@ impl App for Quickstart {
 
     fn handle(request: Request) -> Result<()> {
         match (request.method().as_str(), request.path().as_str()) {
-            ("GET", "/") => request.respond(Response::html(include_str!("page.html"))),
+            ("GET" | "HEAD", "/") => request.respond(Response::html(include_str!("page.html"))),
             // OPTIONS too: a browser may ask before it opens a stream of another origin, and the host answers it.
             ("GET" | "OPTIONS", "/events") => events(&request),
             ("GET", _) => request.respond(Response::not_found()),
