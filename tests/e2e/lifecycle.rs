@@ -9,23 +9,25 @@ use serde_json::json;
 
 use crate::probe::{self, Probe};
 
-/// Opens a stream with a handler that waits for the end of it and then tries everything on the closed handle.
+/// A handler that waits for the end of its stream and then tries everything on the closed handle.
+fn until_closed() -> serde_json::Value {
+    json!([
+        ["upgrade"],
+        ["register", "b"],
+        ["register", "a"],
+        ["send", "hello"],
+        ["wait-closed"],
+        ["channels"],
+        ["send", "late"],
+        ["register", "c"],
+        ["subscribers", "a"],
+        ["publish", "a", "unheard"],
+    ])
+}
+
+/// Opens a stream with the handler [`until_closed`].
 fn watched(node: &Node) -> Stream {
-    let mut stream = node.listen(
-        "watched",
-        json!([
-            ["upgrade"],
-            ["register", "b"],
-            ["register", "a"],
-            ["send", "hello"],
-            ["wait-closed"],
-            ["channels"],
-            ["send", "late"],
-            ["register", "c"],
-            ["subscribers", "a"],
-            ["publish", "a", "unheard"],
-        ]),
-    );
+    let mut stream = node.listen("watched", until_closed());
     assert_eq!(stream.next_event().data, "hello");
     stream
 }
@@ -64,21 +66,7 @@ fn a_client_that_resets_is_noticed() {
 fn a_client_that_closes_its_half_is_noticed() {
     let node = probe::start();
     let mut socket = node.connect();
-    socket.send(&Request::events(&probe::target(
-        "watched",
-        &json!([
-            ["upgrade"],
-            ["register", "b"],
-            ["register", "a"],
-            ["send", "hello"],
-            ["wait-closed"],
-            ["channels"],
-            ["send", "late"],
-            ["register", "c"],
-            ["subscribers", "a"],
-            ["publish", "a", "unheard"],
-        ]),
-    )));
+    socket.send(&Request::events(&probe::target("watched", &until_closed())));
     node.run(json!([["wait-subscribers", "a", 1]])).all_ok();
     socket.half_close();
     assert_gone(&node);

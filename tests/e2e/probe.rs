@@ -107,6 +107,9 @@ pub(crate) trait Probe {
     /// Opens a stream that hears a channel.
     fn subscribe(&self, channel: &str) -> Stream;
 
+    /// Holds that no line of the log has this part, of whatever has happened so far.
+    fn assert_unlogged(&self, part: &str);
+
     /// The results of the script that keeps them under this name, waited for.
     fn results(&self, name: &str) -> Results;
 
@@ -154,6 +157,14 @@ impl Probe for Node {
         );
         assert_eq!(stream.next_event().data, "registered");
         stream
+    }
+
+    #[track_caller]
+    fn assert_unlogged(&self, part: &str) {
+        // What is logged from now on comes after whatever there was to log.
+        self.run(json!([["print-error", "a later line"]]));
+        self.wait_for_log("a later line");
+        assert!(!self.log().iter().any(|line| line.contains(part)));
     }
 
     #[track_caller]

@@ -47,9 +47,9 @@ impl Origin {
         &self.0
     }
 
-    /// Whether this is `*` or the origin that a request names in its header `Origin`.
-    pub fn allows(&self, origin: &str) -> bool {
-        self.is_any() || self.0 == origin
+    /// Whether this is the origin that a request names in its header `Origin`; `*` names none.
+    pub fn names(&self, origin: &str) -> bool {
+        !self.is_any() && self.0 == origin
     }
 }
 
@@ -163,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_allowed() {
+    fn what_is_named() {
         let all: Origin = "*".parse().unwrap();
-        assert!(all.is_any() && all.allows("https://example.org") && all.allows("null"));
+        assert!(all.is_any() && !all.names("https://example.org") && !all.names("*"));
         let one: Origin = "https://example.org".parse().unwrap();
-        assert!(one.allows("https://example.org"));
+        assert!(one.names("https://example.org"));
         for other in ["http://example.org", "https://example.org:8443", "null", ""] {
-            assert!(!one.allows(other), "{other}");
+            assert!(!one.names(other), "{other}");
         }
     }
 

@@ -32,7 +32,7 @@ pub fn check(incoming: &Incoming, allowed: &[Origin]) -> Option<Cors> {
         });
     };
     let text = origin.to_str().ok();
-    let named = text.is_some_and(|text| allowed.iter().any(|allowed| allowed.as_str() == text));
+    let named = text.is_some_and(|text| allowed.iter().any(|allowed| allowed.names(text)));
     if named {
         return Some(Cors {
             allow: Some(origin.clone()),
@@ -177,6 +177,10 @@ mod tests {
     fn any_origin_may_not() {
         assert_eq!(
             headers(Some("https://a.example"), &["*"]).unwrap(),
+            [pair("access-control-allow-origin", "*")]
+        );
+        assert_eq!(
+            headers(Some("*"), &["*"]).unwrap(),
             [pair("access-control-allow-origin", "*")]
         );
     }

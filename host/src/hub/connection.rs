@@ -126,7 +126,8 @@ impl Connection {
     }
 
     /// Why it ended, if it has.
-    pub fn close_reason(&self) -> Option<CloseReason> {
+    #[cfg(test)]
+    pub(super) fn close_reason(&self) -> Option<CloseReason> {
         self.queue.lock().end
     }
 

@@ -71,8 +71,9 @@ impl Space {
             .channels
             .entry(key.clone())
             .or_insert_with(|| Channel::new(forgotten));
-        let subscriber = (connection.id().clone(), connection.clone());
-        entry.subscribers.insert(subscriber.0, subscriber.1);
+        entry
+            .subscribers
+            .insert(connection.id().clone(), connection.clone());
         if let Some(last) = connection.last_event_id()
             && !member.replayed.contains(&key)
         {
