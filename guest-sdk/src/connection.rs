@@ -133,7 +133,10 @@ pub enum CloseReason {
     Closed,
     /// Its inactivity timeout.
     Inactive,
-    /// It did not read what was sent: more than the app's `queue-bytes` waited for it.
+    /// It has lasted for as long as the operator lets streams last. The client comes back.
+    Expired,
+    /// It did not read what was sent: more than the app's `queue-bytes` waited for it, or most of all on a node on
+    /// which too much waited.
     Slow,
     /// The node is shutting down. The client was told to come back.
     Shutdown,

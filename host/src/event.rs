@@ -219,17 +219,17 @@ pub fn frame(id: &str, rest: &str) -> Bytes {
 }
 
 /// A block that only tells the client how long to wait before it reconnects, in milliseconds.
-pub fn retry_block(milliseconds: u32) -> Bytes {
-    Bytes::from(format!("retry: {milliseconds}\n\n"))
+pub fn retry_block(milliseconds: u32) -> String {
+    format!("retry: {milliseconds}\n\n")
 }
 
 /// A block of nothing but an id: no client sees an event, and its place is there from now on (HTML, section 9.2.6).
-pub fn id_block(id: &str) -> Bytes {
-    Bytes::from(format!("id: {id}\n\n"))
+pub fn id_block(id: &str) -> String {
+    format!("id: {id}\n\n")
 }
 
 /// A comment: it keeps proxies from closing a quiet stream, and no client ever sees it as an event.
-pub const PING: Bytes = Bytes::from_static(b": ping\n\n");
+pub const PING: &str = ": ping\n\n";
 
 /// Refuses an id that is not of the form.
 pub fn check_id(id: &str, form: IdForm) -> Result<(), EventError> {

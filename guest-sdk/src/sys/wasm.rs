@@ -79,6 +79,7 @@ impl<A: Disconnected> bindings::hooks::exports::fanfare::sse::disconnect_hook::G
                 Wit::ClientGone => CloseReason::ClientGone,
                 Wit::Closed => CloseReason::Closed,
                 Wit::Inactive => CloseReason::Inactive,
+                Wit::Expired => CloseReason::Expired,
                 Wit::Slow => CloseReason::Slow,
                 Wit::Shutdown => CloseReason::Shutdown,
             },

@@ -28,6 +28,8 @@ impl Broker for Memory {
     }
 
     async fn publish(&self, channel: &ChannelName, event: Event) -> Result<Published, BrokerError> {
-        Ok(self.space.publish(channel, &event))
+        let published = self.space.publish(channel, &event);
+        self.space.room().await;
+        Ok(published)
     }
 }

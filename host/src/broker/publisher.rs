@@ -102,9 +102,10 @@ impl Publisher {
     }
 
     /// The ids of the connections of this node that hear a channel, sorted, at most [`PRESENCE_LIMIT`].
-    pub fn presence(&self, channel: &str) -> Result<Vec<String>, PublisherError> {
+    pub async fn presence(&self, channel: &str) -> Result<Vec<String>, PublisherError> {
         let space = self.started()?;
-        Ok(space.presence(&ChannelName::new(channel)?, PRESENCE_LIMIT))
+        let channel = ChannelName::new(channel)?;
+        Ok(space.presence(&channel, PRESENCE_LIMIT).await)
     }
 
     /// The newest events of a channel's history, oldest first.

@@ -326,7 +326,11 @@ impl Receiver {
                 reason = self.shared.distrusted() => return reason,
             };
             match heard {
-                Ok(Heard::Message(message)) => self.deliver(&message),
+                Ok(Heard::Message(message)) => {
+                    self.deliver(&message);
+                    // What the node cannot deliver yet waits at Redis, not here.
+                    self.shared.space.room().await;
+                }
                 Ok(Heard::TooLarge) => self.complain("it is too large"),
                 Err(error) => return error.to_string(),
             }

@@ -4,9 +4,11 @@ use std::{
     fmt,
     io::{self, Write},
     net::SocketAddr,
+    num::NonZero,
     path::PathBuf,
     pin::pin,
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -28,6 +30,7 @@ use crate::{
         shared::Shared,
     },
     http::{body::Bodies, listener::Listener, routes::Routes, service::Node, tls},
+    hub::delivery::{self, Engine as DeliveryEngine},
     redis_pool::{self, RedisPool},
     telemetry,
 };
@@ -212,8 +215,15 @@ fn apps(config: &Config, threads: Handle) -> Result<Vec<Arc<App>>> {
     let engine = engine();
     let engine = engine.map_err(|error| anyhow!("cannot make the engine for guests: {error:#}"))?;
     let guests = Guests { engine, threads };
+    let delivery = delivery_engine(config).context("cannot start the threads that deliver")?;
     let load = |(name, app): (&String, &crate::config::App)| {
-        let (shared, ended) = Shared::new(name.clone(), app, redis.clone(), brokers.clone());
+        let (shared, ended) = Shared::new(
+            name.clone(),
+            app,
+            redis.clone(),
+            brokers.clone(),
+            delivery.clone(),
+        );
         Ok(App::load(
             &guests,
             &app.component,
@@ -223,4 +233,19 @@ fn apps(config: &Config, threads: Handle) -> Result<Vec<Arc<App>>> {
         )?)
     };
     config.apps.iter().map(load).collect()
+}
+
+/// What delivers the events of all apps: a thread for each core.
+fn delivery_engine(config: &Config) -> io::Result<DeliveryEngine> {
+    let node = &config.node;
+    DeliveryEngine::new(&delivery::Settings {
+        shards: thread::available_parallelism().map_or(1, NonZero::get),
+        connections: node.connections,
+        connections_per_address: match node.connections_per_address {
+            0 => usize::MAX,
+            most => most,
+        },
+        queued_bytes: usize::try_from(node.queued_bytes).unwrap_or(usize::MAX),
+        write_timeout: config.listen.write_timeout,
+    })
 }

@@ -141,6 +141,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), Vec<Problem>> {
         let root = KeyPath::default();
         let mut checks = Checks::default();
+        self.node.check(&root.key("node"), &mut checks);
         self.listen.check(&root.key("listen"), &mut checks);
         self.log.check(&root.key("log"), &mut checks);
         self.redis.check(&root.key("redis"), &mut checks);

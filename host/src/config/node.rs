@@ -5,8 +5,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::schema::DurationText;
-use super::units;
+use super::checks::{Checks, MOST};
+use super::error::KeyPath;
+use super::schema::{DurationText, SizeText};
+use super::units::{self, MOST_BYTES};
 
 /// The node: this process as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -22,6 +24,18 @@ pub struct Node {
     #[serde(with = "units::duration")]
     #[schemars(with = "DurationText")]
     pub reconnect_within: Duration,
+    /// The most open streams, of all apps together.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub connections: usize,
+    /// The most open streams of one client address, of all apps together; of IPv6 addresses, those of one network of
+    /// 64 bits. `0` for no limit: behind a proxy all clients have its address.
+    #[schemars(range(max = 1_000_000_000))]
+    pub connections_per_address: usize,
+    /// The most that may wait for clients that read slowly, all of them together. Past it the streams for which most
+    /// waits are closed, and their clients come back and catch up.
+    #[serde(with = "units::size")]
+    #[schemars(with = "SizeText")]
+    pub queued_bytes: u64,
 }
 
 impl Default for Node {
@@ -30,6 +44,18 @@ impl Default for Node {
             development: false,
             drain_timeout: Duration::from_secs(10),
             reconnect_within: Duration::from_secs(5),
+            connections: 1_000_000,
+            connections_per_address: 0,
+            queued_bytes: 512 << 20,
         }
+    }
+}
+
+impl Node {
+    pub(super) fn check(&self, at: &KeyPath, checks: &mut Checks) {
+        let per_address = self.connections_per_address;
+        checks.count(at, "connections", self.connections, 1..=MOST);
+        checks.count(at, "connections-per-address", per_address, 0..=MOST);
+        checks.size(at, "queued-bytes", self.queued_bytes, 1 << 20..=MOST_BYTES);
     }
 }

@@ -31,6 +31,12 @@ pub struct Streams {
     #[serde(with = "units::duration")]
     #[schemars(with = "DurationText")]
     pub inactivity_timeout: Duration,
+    /// The time after which a stream is closed, whatever it says; `0` for never, else at least `1s`. Its client comes
+    /// back and goes on where it was, on whichever node a load balancer chooses. Each stream gets its own part of this
+    /// time, from 4/5 of it on, so that they do not all come back at once.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "DurationText")]
+    pub max_lifetime: Duration,
 }
 
 impl Default for Streams {
@@ -39,6 +45,7 @@ impl Default for Streams {
             allowed_origins: Vec::new(),
             ping_interval: Duration::from_secs(15),
             inactivity_timeout: Duration::ZERO,
+            max_lifetime: Duration::ZERO,
         }
     }
 }
@@ -48,5 +55,7 @@ impl Streams {
         let least = SHORTEST_INTERVAL;
         checks.zero_or_at_least(at, "ping-interval", self.ping_interval, least);
         checks.zero_or_at_least(at, "inactivity-timeout", self.inactivity_timeout, least);
+        let second = Duration::from_secs(1);
+        checks.zero_or_at_least(at, "max-lifetime", self.max_lifetime, second);
     }
 }

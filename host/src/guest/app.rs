@@ -320,6 +320,7 @@ impl App {
                 CloseReason::ClientGone => connections::CloseReason::ClientGone,
                 CloseReason::Closed => connections::CloseReason::Closed,
                 CloseReason::Inactive => connections::CloseReason::Inactive,
+                CloseReason::Expired => connections::CloseReason::Expired,
                 CloseReason::Slow => connections::CloseReason::Slow,
                 CloseReason::Shutdown => connections::CloseReason::Shutdown,
             },

@@ -74,7 +74,7 @@ impl From<HubError> for HostError {
         Self::Guest(match error {
             HubError::Closed => Error::Closed(text),
             HubError::NotFound(_) => Error::NotFound(text),
-            HubError::Limited { .. } => Error::Limited(text),
+            HubError::Limited { .. } | HubError::Full { .. } => Error::Limited(text),
             HubError::Draining => Error::Unavailable(text),
         })
     }

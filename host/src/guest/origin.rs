@@ -140,7 +140,6 @@ mod tests {
             client: Ipv4Addr::LOCALHOST.into(),
             authority: Some("here.example:8080".into()),
             room: None,
-            abort: Default::default(),
         }
     }
 

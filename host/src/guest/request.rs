@@ -14,7 +14,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tokio_util::sync::CancellationToken;
 
 use super::{error::HostError, origin::Cors};
 use crate::hub::{connection::Connection, delivery::Delivery};
@@ -40,9 +39,6 @@ pub struct Incoming {
     pub authority: Option<String>,
     /// Room for the body in what the bodies of all requests may take.
     pub room: Option<OwnedSemaphorePermit>,
-    /// Cancelled to drop the socket without waiting for the client; belongs to HTTP/1.1, where a socket carries
-    /// one stream.
-    pub abort: CancellationToken,
 }
 
 /// What became of a request.

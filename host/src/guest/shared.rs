@@ -13,7 +13,7 @@ use super::{bindings::fanfare::sse::errors::Error, error::HostError, registry::R
 use crate::{
     broker::{self, Broker, memory::Memory, publisher::Publisher},
     config,
-    hub::{self, Hub, ended::EndedReceiver},
+    hub::{self, Hub, delivery::Engine, ended::EndedReceiver},
     redis_pool::{RedisClient, RedisPool, RedisUrl},
 };
 
@@ -71,8 +71,9 @@ impl Shared {
         app: &config::App,
         redis: Arc<RedisPool>,
         brokers: Arc<BTreeMap<String, config::Broker>>,
+        engine: Engine,
     ) -> (Self, EndedReceiver) {
-        let (hub, ended) = Hub::new(hub::Settings {
+        let settings = hub::Settings {
             history_events: app.history.events,
             history_bytes: app.history.bytes as usize,
             history_total_bytes: app.history.total_bytes as usize,
@@ -81,7 +82,8 @@ impl Shared {
             connections: app.limits.connections,
             channels_per_connection: app.limits.channels_per_connection,
             event_data: app.limits.event_data as usize,
-        });
+        };
+        let (hub, ended) = Hub::new(settings, engine);
         let variables = app
             .variables
             .iter()

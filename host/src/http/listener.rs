@@ -2,13 +2,14 @@
 
 use std::{
     convert::Infallible,
-    future::pending,
+    future::{pending, poll_fn},
     io,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -21,8 +22,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{sleep, timeout},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -32,6 +33,7 @@ use super::{
     service::{Node, Peer},
     socket::Socket,
     stuck::Streams,
+    takeover::{Exit, Leaving},
 };
 use crate::config::Listen;
 
@@ -50,8 +52,9 @@ pub struct Listener {
     socket: TcpListener,
     tls: Option<TlsAcceptor>,
     protocol: Builder<TokioExecutor>,
-    /// Room for sockets.
+    /// Room for sockets, and how much there is.
     room: Arc<Semaphore>,
+    seats: u32,
     /// How long a TLS handshake may take, and after it the head of the first request.
     head_timeout: Duration,
     /// How long a client may take nothing of what is sent to it.
@@ -80,13 +83,13 @@ impl Listener {
             .keep_alive_interval(PROBE_EVERY)
             .max_concurrent_streams(H2_STREAMS)
             .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX));
+        let seats = u32::try_from(listen.max_connections).unwrap_or(u32::MAX);
         Ok(Self {
             socket: TcpListener::bind(listen.address).await?,
             tls,
             protocol,
-            room: Arc::new(Semaphore::new(
-                listen.max_connections.min(Semaphore::MAX_PERMITS),
-            )),
+            room: Arc::new(Semaphore::new(seats as usize)),
+            seats,
             head_timeout: listen.head_timeout,
             write_timeout: listen.write_timeout,
             tasks: TaskTracker::new(),
@@ -117,17 +120,13 @@ impl Listener {
                 }
             };
             // An IPv4 client of a socket for both versions is shown as what it is.
-            let connection = self.connection(stream, address.ip().to_canonical(), node.clone());
-            self.tasks.spawn(async move {
-                connection.await;
-                drop(room);
-            });
+            let address = address.ip().to_canonical();
+            self.tasks
+                .spawn(self.connection(stream, address, node.clone(), room));
         }
     }
 
-    async fn accept(
-        &self,
-    ) -> io::Result<(tokio::sync::OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+    async fn accept(&self) -> io::Result<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
         let room = self
             .room
             .clone()
@@ -138,12 +137,14 @@ impl Listener {
         Ok((room, stream, address))
     }
 
-    /// One socket, from the handshake to its end.
+    /// One socket, from the handshake to its end, or until an event stream takes it over. Its seat is a place among
+    /// all sockets.
     fn connection(
         &self,
         stream: TcpStream,
         address: IpAddr,
         node: Node,
+        seat: OwnedSemaphorePermit,
     ) -> impl Future<Output = ()> + use<> {
         let (protocol, tls) = (self.protocol.clone(), self.tls.clone());
         let (head_timeout, write_timeout) = (self.head_timeout, self.write_timeout);
@@ -160,6 +161,7 @@ impl Listener {
             let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
             let stream = Socket::new(stream, write_timeout);
             let abort = stop.child_token();
+            let exit = tls.is_none().then(Exit::default);
             let talk = Talk {
                 protocol,
                 node,
@@ -167,6 +169,7 @@ impl Listener {
                     address,
                     abort: abort.clone(),
                     streams: Streams::default(),
+                    exit: exit.clone(),
                 },
                 head_timeout,
                 write_timeout,
@@ -174,7 +177,8 @@ impl Listener {
             };
             let serve = async {
                 let Some(tls) = tls else {
-                    return talk.over(stream).await;
+                    let exit = exit.clone().unwrap_or_default();
+                    return talk.over(Leaving::new(stream, exit)).await;
                 };
                 match timeout(head_timeout, tls.accept(stream)).await {
                     Ok(Ok(stream)) => talk.over(stream).await,
@@ -186,6 +190,12 @@ impl Listener {
                 () = serve => {}
                 () = abort.cancelled() => {}
             }
+            if let Some((delivery, framing, stream)) = exit.and_then(|exit| exit.take()) {
+                match stream.into_std() {
+                    Ok(stream) => delivery.take_over(stream, framing, seat),
+                    Err(error) => debug!(%address, %error, "a socket could not be taken over"),
+                }
+            }
         }
     }
 
@@ -193,14 +203,10 @@ impl Listener {
     pub async fn drain(&self, deadline: tokio::time::Instant) {
         self.drain.cancel();
         self.tasks.close();
-        if tokio::time::timeout_at(deadline, self.tasks.wait())
-            .await
-            .is_err()
-        {
-            debug!(
-                sockets = self.tasks.len(),
-                "sockets are still open; they are dropped"
-            );
+        // A socket that was taken over has its seat, too.
+        let closed = self.room.acquire_many(self.seats);
+        if timeout_at(deadline, closed).await.is_err() {
+            debug!("sockets are still open; they are dropped");
         }
         self.stop.cancel();
         self.tasks.wait().await;
@@ -227,7 +233,7 @@ impl Talk {
             write_timeout,
             drain,
         } = self;
-        let streams = peer.streams.clone();
+        let (streams, exit) = (peer.streams.clone(), peer.exit.clone());
         let address = peer.address;
         let heard = Arc::new(AtomicBool::new(false));
         let service = service_fn({
@@ -256,10 +262,17 @@ impl Talk {
                 }
             }
         };
+        let left = poll_fn(|_| match exit.as_ref().is_some_and(Exit::is_due) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        });
         tokio::select! {
+            // In this order, because it is the library that makes it due.
+            biased;
             result = talk => if let Err(error) = result {
                 debug!(%address, error, "connection failed");
             },
+            () = left => {}
             () = silent => debug!(%address, "no request in time"),
             () = streams.stuck(write_timeout) => debug!(%address, "a stream takes nothing"),
         }

@@ -3,6 +3,7 @@
 //! # Layout
 //!
 //! - [`listener`]: accepts sockets, speaks HTTP/1.1 and HTTP/2 on them, and drains.
+//! - [`takeover`]: the way of a socket out of the HTTP library, once the head of an event stream has left.
 //! - [`socket`]: a socket that does not wait for ever for its client.
 //! - [`stuck`]: streams that share a socket and whose client takes nothing.
 //! - [`tls`]: certificate and key.
@@ -20,4 +21,5 @@ pub mod routes;
 pub mod service;
 pub mod socket;
 pub mod stuck;
+pub mod takeover;
 pub mod tls;

@@ -13,11 +13,19 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 
-use super::stuck::{Streams, Waiting};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    stuck::{Streams, Waiting},
+    takeover::Exit,
+};
 use crate::{
     event,
     guest::{origin::Cors, request::Answer},
-    hub::{delivery::Delivery, reconnect_after},
+    hub::{
+        delivery::{body, outlet::Framing},
+        reconnect_after,
+    },
 };
 
 /// The body of a response.
@@ -27,19 +35,49 @@ const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 /// Tells nginx, and proxies that follow it, to pass every event on at once.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
+/// What carries an event stream to its client.
+#[derive(Debug)]
+pub enum Carrier {
+    /// The socket itself, after the head.
+    Socket {
+        /// Its way out of the library.
+        exit: Exit,
+        /// How the body is delimited.
+        framing: Framing,
+    },
+    /// The library.
+    Library {
+        /// Cancelled to drop the socket at once.
+        abort: CancellationToken,
+        /// The streams that share the socket, if there may be others.
+        streams: Option<Streams>,
+    },
+}
+
 /// An answer to the request with these headers. A client that has to come back is told to do so within
-/// `reconnect`, each at a time of its own. `streams` are those that share the socket with a stream that is made here.
+/// `reconnect`, each at a time of its own.
 pub fn response(
     answer: Answer,
     request: &HeaderMap,
     reconnect: Duration,
-    streams: Option<Streams>,
+    carrier: Carrier,
 ) -> Response<Body> {
     match answer {
         Answer::Response(response) => response.map(full),
-        Answer::Stream { cors, delivery } => {
-            event_stream(Events::new(delivery, streams).boxed_unsync(), &cors)
-        }
+        Answer::Stream { cors, delivery } => match carrier {
+            Carrier::Socket { exit, framing } => {
+                let body = exit.body(delivery, framing).boxed_unsync();
+                let mut response = event_stream(body, &cors);
+                // Nothing reads another request from it.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+                response
+            }
+            Carrier::Library { abort, streams } => {
+                let events = Events::new(delivery.into_body(abort), streams);
+                event_stream(events.boxed_unsync(), &cors)
+            }
+        },
         Answer::Busy(reason) => busy(&reason, request, reconnect),
         Answer::Failed(text) => plain(StatusCode::INTERNAL_SERVER_ERROR, &text),
     }
@@ -90,7 +128,7 @@ fn busy(reason: &str, request: &HeaderMap, reconnect: Duration) -> Response<Body
     if wants_events(request) {
         // There is nothing to read in it, so it may be read by every page; one that may not read it would take
         // that for an error and never come back.
-        let body = full(event::retry_block(wait));
+        let body = full(Bytes::from(event::retry_block(wait)));
         return event_stream(body, &Cors::for_anyone(request));
     }
     if asks_for_a_stream(request) {
@@ -141,9 +179,9 @@ fn wants_events(request: &HeaderMap) -> bool {
     })
 }
 
-/// The body of an event stream.
+/// The body of an event stream that the library carries.
 struct Events {
-    delivery: Delivery,
+    body: body::Body,
     /// The streams that share the socket, if there may be others.
     streams: Option<Streams>,
     /// What was handed over last has not left yet.
@@ -151,9 +189,9 @@ struct Events {
 }
 
 impl Events {
-    fn new(delivery: Delivery, streams: Option<Streams>) -> Self {
+    fn new(body: body::Body, streams: Option<Streams>) -> Self {
         Self {
-            delivery,
+            body,
             streams,
             waiting: None,
         }
@@ -169,7 +207,7 @@ impl http_body::Body for Events {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.waiting = None;
-        let next = Pin::new(&mut self.delivery).poll_next(context);
+        let next = Pin::new(&mut self.body).poll_next(context);
         if let Poll::Ready(Some(_)) = next {
             self.waiting = self.streams.as_ref().map(Streams::wait);
         }

@@ -12,11 +12,15 @@ use tracing::{debug, info};
 use super::{
     body::{Bodies, Refused},
     health,
-    response::{Body, plain, response, without_body},
+    response::{Body, Carrier, plain, response, without_body},
     routes::Routes,
     stuck::Streams,
+    takeover::Exit,
 };
-use crate::guest::{app::App, request::Incoming};
+use crate::{
+    guest::{app::App, request::Incoming},
+    hub::delivery::outlet::Framing,
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -42,6 +46,8 @@ pub struct Peer {
     pub abort: CancellationToken,
     /// The streams on it, where it carries several.
     pub streams: Streams,
+    /// The way out of the HTTP library, where an event stream may take it.
+    pub exit: Option<Exit>,
 }
 
 impl Node {
@@ -102,10 +108,23 @@ impl Node {
             Some(authority) => Some(authority.to_string()),
             None => host.and_then(|host| host.to_str().ok()).map(str::to_owned),
         };
-        // Over HTTP/2 the socket carries the streams of others, too.
-        let (abort, streams) = match head.version < Version::HTTP_2 {
-            true => (peer.abort, None),
-            false => (CancellationToken::new(), Some(peer.streams)),
+        let carrier = match (head.version, peer.exit) {
+            // The socket carries the streams of others, too.
+            (Version::HTTP_2, _) => Carrier::Library {
+                abort: CancellationToken::new(),
+                streams: Some(peer.streams),
+            },
+            (version, Some(exit)) => Carrier::Socket {
+                exit,
+                framing: match version {
+                    Version::HTTP_11 => Framing::Chunked,
+                    _ => Framing::Close,
+                },
+            },
+            (_, None) => Carrier::Library {
+                abort: peer.abort,
+                streams: None,
+            },
         };
         let incoming = Incoming {
             id: id.into(),
@@ -117,13 +136,12 @@ impl Node {
             client: peer.address,
             authority,
             room,
-            abort,
         };
         response(
             app.handle(incoming).await,
             &head.headers,
             self.reconnect,
-            streams,
+            carrier,
         )
     }
 

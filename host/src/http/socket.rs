@@ -35,6 +35,11 @@ impl<S> Socket<S> {
         }
     }
 
+    /// The socket alone.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
     /// Passes on what a write says, unless it has waited for too long.
     fn watch<T>(
         &mut self,

@@ -1,10 +1,22 @@
 //! A channel: who hears it, and what it keeps.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
 
+use hashbrown::HashTable;
+use smallvec::SmallVec;
 use thiserror::Error;
 
-use super::{connection::Connection, history::History};
+use super::{
+    Post,
+    delivery::{OutletId, shard::Command},
+    frame::Frame,
+    history::History,
+    slab::Slab,
+};
 
 /// The longest name of a channel, in bytes.
 pub const NAME_BYTES: usize = 255;
@@ -27,20 +39,41 @@ pub enum NameError {
     Odd(char),
 }
 
-/// Where a channel is: the same name in two spaces is two channels.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct ChannelKey {
-    pub(super) space: u32,
-    pub(super) name: ChannelName,
+/// The channels that somebody hears or whose history is watched.
+#[derive(Debug)]
+pub(super) struct Channels {
+    channels: Slab<Channel>,
+    /// The same name in two spaces is two channels.
+    by_name: HashTable<u32>,
+    hasher: RandomState,
 }
 
 /// One channel.
 #[derive(Debug)]
 pub(super) struct Channel {
-    /// Who hears it, by the id of the connection.
-    pub(super) subscribers: HashMap<Arc<str>, Arc<Connection>>,
+    pub(super) space: u32,
+    pub(super) name: ChannelName,
+    /// Who hears it: a group in each shard that has somebody.
+    parts: SmallVec<[Part; 1]>,
     /// What it keeps for those who come back.
     pub(super) history: History,
+}
+
+/// Those of one shard who hear a channel.
+#[derive(Debug)]
+struct Part {
+    shard: u16,
+    group: u32,
+    connections: u32,
+}
+
+/// A group that a connection has left.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) shard: u16,
+    pub(super) group: u32,
+    /// Nobody is left in it: once the shard was told, its number is free.
+    pub(super) empty: bool,
 }
 
 impl ChannelName {
@@ -70,21 +103,164 @@ impl fmt::Display for ChannelName {
     }
 }
 
-impl Channel {
-    /// An empty channel in the place of one of which events up to this sequence number may have been forgotten.
-    pub(super) fn new(forgotten_through: u64) -> Self {
+// === impl Channels ===
+
+impl Channels {
+    pub(super) fn new() -> Self {
         Self {
-            subscribers: HashMap::new(),
-            history: History::new(forgotten_through),
+            channels: Slab::new(),
+            by_name: HashTable::new(),
+            hasher: RandomState::new(),
         }
     }
 
-    /// Whether nothing would be missed if it were gone.
-    pub(super) fn is_unused(&self) -> bool {
-        self.subscribers.is_empty() && !self.history.watched
+    pub(super) fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    pub(super) fn find(&self, space: u32, name: &ChannelName) -> Option<u32> {
+        let is = |number: &u32| {
+            let channel = self.channels.get(*number);
+            channel.is_some_and(|channel| channel.space == space && channel.name == *name)
+        };
+        self.by_name
+            .find(self.hasher.hash_one((space, name)), is)
+            .copied()
+    }
+
+    /// The channel of this name. A new one may stand in the place of one that was forgotten, of which there were
+    /// events up to this sequence number.
+    pub(super) fn find_or_insert(
+        &mut self,
+        space: u32,
+        name: &ChannelName,
+        forgotten_through: u64,
+    ) -> u32 {
+        if let Some(number) = self.find(space, name) {
+            return number;
+        }
+        let hash = self.hasher.hash_one((space, name));
+        let number = self.channels.insert(Channel {
+            space,
+            name: name.clone(),
+            parts: SmallVec::new(),
+            history: History::new(forgotten_through),
+        });
+        self.by_name.insert_unique(hash, number, |number| {
+            hash_of(&self.channels, &self.hasher, *number)
+        });
+        number
+    }
+
+    pub(super) fn get(&self, number: u32) -> Option<&Channel> {
+        self.channels.get(number)
+    }
+
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Channel> {
+        self.channels.get_mut(number)
+    }
+
+    pub(super) fn remove(&mut self, number: u32) {
+        let Some(channel) = self.channels.remove(number) else {
+            return;
+        };
+        let hash = self.hasher.hash_one((channel.space, &channel.name));
+        if let Ok(entry) = self.by_name.find_entry(hash, |known| *known == number) {
+            entry.remove();
+        }
+        if self.by_name.len() < self.by_name.capacity() / 8 {
+            self.by_name.shrink_to(self.by_name.len() * 2, |number| {
+                hash_of(&self.channels, &self.hasher, *number)
+            });
+        }
+    }
+
+    /// The numbers of the channels of a space.
+    pub(super) fn of(&self, space: u32) -> Vec<u32> {
+        let channels = self.channels.iter();
+        let channels = channels.filter(|(_, channel)| channel.space == space);
+        channels.map(|(number, _)| number).collect()
     }
 }
 
+fn hash_of(channels: &Slab<Channel>, hasher: &RandomState, number: u32) -> u64 {
+    channels
+        .get(number)
+        .map_or(0, |channel| hasher.hash_one((channel.space, &channel.name)))
+}
+
+// === impl Channel ===
+
+impl Channel {
+    /// Whether nothing would be missed if it were gone.
+    pub(super) fn is_unused(&self) -> bool {
+        self.parts.is_empty() && !self.history.watched
+    }
+
+    /// How many hear it.
+    pub(super) fn connections(&self) -> u32 {
+        self.parts.iter().map(|part| part.connections).sum()
+    }
+
+    /// The groups of those who hear it, with their shards.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (u16, u32)> {
+        self.parts.iter().map(|part| (part.shard, part.group))
+    }
+
+    /// Lets a connection hear it, which does not yet.
+    pub(super) fn join(&mut self, outlet: OutletId, post: &mut Post) {
+        let mut parts = self.parts.iter_mut();
+        let group = match parts.find(|part| part.shard == outlet.shard) {
+            Some(part) => {
+                part.connections += 1;
+                part.group
+            }
+            None => {
+                let group = post.engine.take_group(outlet.shard);
+                self.parts.push(Part {
+                    shard: outlet.shard,
+                    group,
+                    connections: 1,
+                });
+                group
+            }
+        };
+        let command = Command::Join {
+            outlet: outlet.number,
+            group,
+        };
+        post.tell(outlet.shard, command);
+    }
+
+    /// Counts a connection out that heard it. Its shard is still to be told.
+    pub(super) fn leave(&mut self, outlet: OutletId) -> Option<Left> {
+        let mut parts = self.parts.iter();
+        let at = parts.position(|part| part.shard == outlet.shard)?;
+        let part = &mut self.parts[at];
+        part.connections -= 1;
+        let left = Left {
+            shard: part.shard,
+            group: part.group,
+            empty: part.connections == 0,
+        };
+        if left.empty {
+            self.parts.remove(at);
+        }
+        Some(left)
+    }
+
+    /// Hands a frame to everybody who hears it, and says how many they are.
+    pub(super) fn deliver(&self, frame: &Arc<Frame>, post: &mut Post) -> u32 {
+        for part in &self.parts {
+            let command = Command::Deliver {
+                group: part.group,
+                frame: frame.clone(),
+            };
+            post.deliver(part.shard, command, part.connections, frame.len());
+        }
+        self.connections()
+    }
+}
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,13 +7,13 @@ use std::sync::{
 
 use tokio::sync::mpsc;
 
-use super::connection::CloseReason;
+use super::connection::{CloseReason, ConnectionId};
 
 /// A connection that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     /// Its id.
-    pub connection: Arc<str>,
+    pub connection: ConnectionId,
     /// The channels that it heard at its end, sorted.
     pub channels: Vec<String>,
     /// Why it ended.

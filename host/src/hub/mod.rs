@@ -3,32 +3,42 @@
 //! # Layout
 //!
 //! - [`space`]: the channels of one publisher: registering, publishing, removing.
-//! - [`connection`]: one client's stream, seen from the side that sends; its bounded queue.
-//! - [`delivery`]: the same stream, seen from the side of the socket; pings and inactivity.
+//! - [`connection`]: one client's stream, as a guest holds it.
+//! - [`member`]: the same, as the hub has it.
+//! - [`delivery`]: from here to the sockets: shards, queues, timers.
 //! - [`channel`]: who hears a channel, and its name.
 //! - [`history`]: the events a channel keeps for clients that come back.
 //! - [`resume`]: where a client that comes back goes on.
+//! - [`frame`]: an event as it is kept and written.
 //! - [`ended`]: how the end of a connection is told.
+//! - [`counters`]: what is counted.
+//! - [`slab`]: where many small things lie.
 //!
 //! # Order
 //!
 //! One lock orders everything that can be told apart by a client: publishing, registering, removing and the end
-//! of a connection. Every event gets the next sequence number under it and is handed to all queues before it is
-//! released, so each connection hears the events of all its channels in the order of their numbers. That is what
-//! makes one Last-Event-ID enough for a connection on several channels. Nothing waits while it is held: a queue
-//! that is full costs its connection, not the publisher.
+//! of a connection. Every event gets the next sequence number under it, and what is to be done for it is handed to all
+//! shards before it is released, so each connection hears the events of all its channels in the order of their
+//! numbers. That is what makes one Last-Event-ID enough for a connection on several channels. Nothing waits while it is
+//! held, and nothing is done there for each connection that hears a channel: that is the shards' work, without it.
 
 pub mod channel;
 pub mod connection;
+mod counters;
 pub mod delivery;
 pub mod ended;
-pub mod history;
+mod frame;
+mod history;
+mod member;
 mod resume;
+mod slab;
 pub mod space;
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap, HashMap},
+    collections::BinaryHeap,
+    fmt,
+    ops::{Deref, DerefMut},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -36,18 +46,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
 use thiserror::Error;
 
-pub use self::space::{Published, Space};
 use self::{
-    channel::{Channel, ChannelKey},
-    connection::{CloseReason, Connection, OpenOptions},
-    delivery::Delivery,
+    channel::{Channels, Left},
+    connection::{CloseReason, Connection, ConnectionId, OpenOptions},
+    counters::Counters,
+    delivery::{Delivery, Engine, OutletId, Wakes, shard::Command},
     ended::{Ended, EndedReceiver, EndedSender},
+    frame::Frame,
+    member::{Member, Members, Returned},
     resume::Ids,
 };
-use crate::event::{self, Event};
+pub use self::{
+    counters::Figures,
+    space::{Published, Space},
+};
+use crate::event::{self, Event, ID_BYTES};
 
 /// Histories that are looked at for old events while the lock is held once.
 const EXPIRED_AT_A_TIME: usize = 1000;
@@ -97,71 +114,91 @@ pub enum HubError {
         /// Its value.
         limit: usize,
     },
+    /// A limit of the node.
+    #[error("the node's limit `{name}` of {limit} is reached")]
+    Full {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        limit: usize,
+    },
     /// No new connections: the node is shutting down.
     #[error("the node is shutting down")]
     Draining,
 }
 
 /// A handle to an app's hub.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Hub {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
     settings: Settings,
+    counters: Counters,
+    /// What delivers. Waiting bytes are reported to it without the lock.
+    engine: Engine,
     /// Deliveries that exist: a connection that has ended still holds a socket until its delivery is dropped, and
     /// a client that does not read may put that off.
     deliveries: AtomicUsize,
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
 struct State {
     /// Where ended connections are told. `None` once the hub is drained: nothing ends after that, nothing is opened,
     /// and the receiver comes to its end.
     ended: Option<EndedSender>,
-    /// Open connections by their id.
-    connections: HashMap<Arc<str>, Member>,
+    /// Open connections.
+    members: Members,
     /// The channels that somebody hears or whose history is watched.
-    channels: HashMap<ChannelKey, Channel>,
-    /// How many spaces there are; a space's number is its part of a [`ChannelKey`].
+    channels: Channels,
+    /// How many spaces there are.
     spaces: u32,
     /// The ids of all events in the histories, and the next sequence number.
     ids: Ids,
     /// When to look at a channel's history for what has grown too old: one entry for each history that is watched,
     /// so that a million quiet channels cost nothing to leave alone.
-    expiries: BinaryHeap<Reverse<(Instant, ChannelKey)>>,
+    expiries: BinaryHeap<Reverse<(Instant, u32)>>,
     /// What all histories cost together.
     history_cost: usize,
+    /// The way to the shards.
+    post: Post,
 }
 
-/// A connection and what it hears.
-#[derive(Debug)]
-struct Member {
-    connection: Arc<Connection>,
-    channels: BTreeSet<ChannelKey>,
-    /// The channels whose missed events a client that came back has got: whoever leaves a channel and joins it
-    /// again does not get them again.
-    replayed: BTreeSet<ChannelKey>,
+/// Tells shards what to do, and remembers which of them must be woken for it.
+struct Post {
+    engine: Engine,
+    wakes: Wakes,
+}
+
+/// The lock. When it is let go, those who were told something are woken: not before, so that nobody waits for it who
+/// was woken by it.
+struct Locked<'a> {
+    state: Option<MutexGuard<'a, State>>,
+    hub: &'a Hub,
 }
 
 impl Hub {
     /// An empty hub, and where it tells of ended connections.
-    pub fn new(settings: Settings) -> (Self, EndedReceiver) {
+    pub fn new(settings: Settings, engine: Engine) -> (Self, EndedReceiver) {
         let (ended, told) = ended::channel();
         let state = State {
             ended: Some(ended),
-            connections: HashMap::new(),
-            channels: HashMap::new(),
+            members: Members::new(),
+            channels: Channels::new(),
             spaces: 0,
             ids: Ids::new(),
             expiries: BinaryHeap::new(),
             history_cost: 0,
+            post: Post {
+                engine: engine.clone(),
+                wakes: Wakes::default(),
+            },
         };
         let shared = Shared {
             settings,
+            counters: Counters::default(),
+            engine,
             deliveries: AtomicUsize::new(0),
             state: Mutex::new(state),
         };
@@ -174,16 +211,29 @@ impl Hub {
         &self.shared.settings
     }
 
+    /// What there is and what has been.
+    pub fn figures(&self) -> Figures {
+        let state = self.lock();
+        let (members, channels) = (state.members.len(), state.channels.len());
+        let history_cost = state.history_cost;
+        drop(state);
+        self.counters().figures(members, channels, history_cost)
+    }
+
     /// Opens a connection: a handle to send with, and the delivery that belongs to its socket.
     ///
     /// A client that comes back hears nothing before [`Connection::release`]: what it missed on all its channels
     /// is put in order first.
     pub fn open(&self, options: OpenOptions) -> Result<(Arc<Connection>, Delivery), HubError> {
-        let mut state = self.shared.state.lock();
+        let last = options
+            .last_event_id
+            .filter(|id| !id.is_empty() && id.len() <= ID_BYTES);
+        let last: Option<Arc<str>> = last.map(Arc::from);
+        let mut state = self.lock();
         let Some(ended) = &state.ended else {
             return Err(HubError::Draining);
         };
-        let limit = self.shared.settings.connections;
+        let limit = self.settings().connections;
         // The untold ones count too: a hook that is slower than clients come and go must not let them pile up.
         if self.shared.deliveries.load(Ordering::Relaxed) + ended.untold() >= limit {
             return Err(HubError::Limited {
@@ -191,69 +241,87 @@ impl Hub {
                 limit,
             });
         }
+        let (outlet, place) = self.shared.engine.admit(options.client)?;
         self.shared.deliveries.fetch_add(1, Ordering::Relaxed);
-        let timing = options.timing;
-        let connection = Arc::new(Connection::new(options, self.shared.settings.queue_bytes));
-        let member = Member {
-            connection: connection.clone(),
-            channels: BTreeSet::new(),
-            replayed: BTreeSet::new(),
+        let id = ConnectionId::random();
+        let returned = |last| Returned {
+            last,
+            held: true,
+            replayed: Default::default(),
         };
-        state.connections.insert(connection.id().clone(), member);
+        let member = state.members.insert(Member {
+            id,
+            outlet,
+            channels: SmallVec::new(),
+            returned: last.clone().map(|last| Box::new(returned(last))),
+        });
+        let command = Command::Open {
+            outlet: outlet.number,
+            hub: self.clone(),
+            member,
+            place,
+            held: last.is_some(),
+            timing: options.timing,
+        };
+        state.post.tell(outlet.shard, command);
         drop(state);
-        let delivery = Delivery::new(self.clone(), connection.clone(), timing);
+        let connection = Arc::new(Connection::new(self.clone(), id, last));
+        let delivery = Delivery::new(self.shared.engine.clone(), self.clone(), outlet);
         Ok((connection, delivery))
     }
 
     /// A space of its own.
     pub fn space(&self) -> Space {
-        let mut state = self.shared.state.lock();
+        let mut state = self.lock();
         let number = state.spaces;
         state.spaces += 1;
+        drop(state);
         Space::new(self.clone(), number)
     }
 
     /// Sends an event to one connection alone. It is in no history.
-    pub fn send(&self, connection: &Arc<Connection>, event: &Event) -> Result<(), HubError> {
-        let frame = event.encode();
+    pub fn send(&self, connection: &Connection, event: &Event) -> Result<(), HubError> {
+        let rest = event.encode_after_id();
         // Under the lock, so that an event which was published before is also heard before.
-        let mut state = self.shared.state.lock();
-        if !connection.is_open() {
-            return Err(HubError::Closed);
-        }
+        let mut state = self.lock();
+        let state = &mut *state;
+        let member = state
+            .members
+            .find(connection.id())
+            .ok_or(HubError::Closed)?;
+        let member = state.members.get(member).ok_or(HubError::Closed)?;
         // A number of its own, so that it stays behind what was published before even among missed events.
-        let sequence = state.ids.next();
-        if !connection.push(sequence, frame) {
-            self.end(&mut state, connection.id(), CloseReason::Slow);
-            return Err(HubError::Closed);
-        }
+        let frame = Frame::sent(event, &rest, state.ids.next());
+        state.post.send(member.outlet, frame);
         Ok(())
     }
 
     /// Ends a connection. What was queued before is still delivered, but for a client that is gone or too slow.
     pub fn close(&self, connection: &Connection, reason: CloseReason) {
-        let mut state = self.shared.state.lock();
-        self.end(&mut state, connection.id(), reason);
+        let mut state = self.lock();
+        if let Some(member) = state.members.find(connection.id()) {
+            self.end(&mut state, member, reason);
+        }
     }
 
     /// The names of the channels that a connection hears, sorted; the same name in two spaces is there twice.
     pub fn channels(&self, connection: &Connection) -> Vec<String> {
-        let state = self.shared.state.lock();
-        let Some(member) = state.connections.get(connection.id()) else {
-            return Vec::new();
-        };
-        names(&member.channels)
+        let state = self.lock();
+        let member = state.members.find(connection.id());
+        let member = member.and_then(|member| state.members.get(member));
+        member.map_or_else(Vec::new, |member| names(&state.channels, &member.channels))
     }
 
     /// Refuses new connections and ends those there are, after telling each client to come back within so long.
     pub fn drain(&self, within: Duration) {
-        let mut state = self.shared.state.lock();
-        let newest = state.ids.newest();
-        let ids: Vec<_> = state.connections.keys().cloned().collect();
-        for id in ids {
-            let block = event::retry_block(reconnect_after(within));
-            state.connections[&id].connection.push(newest, block);
-            self.end(&mut state, &id, CloseReason::Shutdown);
+        let mut state = self.lock();
+        for member in state.members.numbers() {
+            let sequence = state.ids.next();
+            if let Some(outlet) = state.members.get(member).map(|member| member.outlet) {
+                let word = Frame::word(&event::retry_block(reconnect_after(within)), sequence);
+                state.post.send(outlet, word);
+            }
+            self.end(&mut state, member, CloseReason::Shutdown);
         }
         state.ended = None;
     }
@@ -261,61 +329,149 @@ impl Hub {
     /// Forgets events that have grown too old. To be called now and then; what it costs depends on how many
     /// histories have something to forget.
     pub fn expire(&self, now: Instant) {
-        let age = self.shared.settings.history_age;
-        while self.shared.state.lock().expire(now, age) {}
+        let age = self.settings().history_age;
+        while self.lock().expire(now, age) {}
     }
 
-    /// The delivery of a connection is gone, and its socket with it.
-    fn delivery_dropped(&self, connection: &Connection) {
-        // Does nothing to a connection that has ended otherwise.
-        self.close(connection, CloseReason::ClientGone);
-        self.shared.deliveries.fetch_sub(1, Ordering::Relaxed);
+    fn lock(&self) -> Locked<'_> {
+        Locked {
+            state: Some(self.shared.state.lock()),
+            hub: self,
+        }
+    }
+
+    fn is_open(&self, id: ConnectionId) -> bool {
+        self.lock().members.find(id).is_some()
+    }
+
+    fn release(&self, id: ConnectionId) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        if let Some(member) = state.members.find(id)
+            && let Some(member) = state.members.get_mut(member)
+            && let Some(returned) = &mut member.returned
+            && std::mem::take(&mut returned.held)
+        {
+            let command = Command::Release {
+                outlet: member.outlet.number,
+            };
+            state.post.tell(member.outlet.shard, command);
+        }
     }
 
     /// Ends a connection and all its registrations, once.
-    fn end(&self, state: &mut State, id: &Arc<str>, reason: CloseReason) {
-        let Some(member) = state.connections.remove(id) else {
+    fn end(&self, state: &mut State, number: u32, reason: CloseReason) {
+        let Some(member) = state.members.remove(number) else {
             return;
         };
-        for key in &member.channels {
-            state.unsubscribe(key, id);
+        let channels = names(&state.channels, &member.channels);
+        let mut left = Vec::with_capacity(member.channels.len());
+        for number in &member.channels {
+            let channel = state.channels.get_mut(*number);
+            left.extend(channel.and_then(|channel| channel.leave(member.outlet)));
+            state.forget_if_unused(*number);
         }
-        member.connection.end(reason);
+        let command = Command::End {
+            outlet: member.outlet.number,
+            reason,
+            groups: left.iter().map(|left| left.group).collect(),
+        };
+        state.post.tell(member.outlet.shard, command);
+        left.iter().for_each(|left| state.post.left(left));
+        self.counters().add_closed(reason);
         if let Some(ended) = &state.ended {
             ended.tell(Ended {
-                connection: id.clone(),
-                channels: names(&member.channels),
+                connection: member.id,
+                channels,
                 reason,
             });
         }
     }
+
+    // === what shards say ===
+
+    fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// A connection has ended at its shard.
+    fn end_of(&self, member: u32, outlet: OutletId, reason: CloseReason) {
+        let mut state = self.lock();
+        // The hub may have ended it meanwhile and given its number to another, which has another outlet: this one is
+        // not free before the shard has heard of the end.
+        if state
+            .members
+            .get(member)
+            .is_some_and(|member| member.outlet == outlet)
+        {
+            self.end(&mut state, member, reason);
+        }
+    }
+
+    /// A connection has ended and its socket is gone.
+    fn delivery_closed(&self) {
+        self.shared.deliveries.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How much waits for a connection has changed.
+    fn report_waiting(&self, before: usize, after: usize) {
+        self.counters().add_queued(after.wrapping_sub(before));
+        self.shared.engine.report_waiting(before, after);
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
 }
 
 impl State {
-    fn unsubscribe(&mut self, key: &ChannelKey, id: &Arc<str>) {
-        if let Some(channel) = self.channels.get_mut(key) {
-            channel.subscribers.remove(id);
+    /// A connection does not hear a channel any more.
+    fn unsubscribe(&mut self, outlet: OutletId, number: u32) {
+        if let Some(channel) = self.channels.get_mut(number)
+            && let Some(left) = channel.leave(outlet)
+        {
+            let command = Command::Leave {
+                outlet: outlet.number,
+                group: left.group,
+            };
+            self.post.tell(left.shard, command);
+            self.post.left(&left);
         }
-        self.forget_if_unused(key);
+        self.forget_if_unused(number);
     }
 
-    fn forget_if_unused(&mut self, key: &ChannelKey) {
-        if let Some(channel) = self.channels.get(key)
+    /// Takes a channel away if nobody would miss it.
+    fn forget_if_unused(&mut self, number: u32) {
+        if let Some(channel) = self.channels.get(number)
             && channel.is_unused()
         {
             self.ids.forget_channel(channel.history.evicted_through());
-            self.channels.remove(key);
+            self.channels.remove(number);
         }
     }
 
-    /// Looks at some of the histories that are due. True if there may be more.
+    /// Forgets what is too old in some of the histories that are due. True if there may be more.
     fn expire(&mut self, now: Instant, age: Duration) -> bool {
         for _ in 0..EXPIRED_AT_A_TIME {
             match self.expiries.peek() {
-                Some(Reverse((due, _))) if *due <= now => self.visit_oldest(age, |history, ids| {
-                    history.expire(now, age, ids);
-                }),
-                _ => return false,
+                Some(Reverse((due, _))) if *due <= now => {
+                    self.visit_oldest(age, |history, space, ids| {
+                        history.expire(now, age, space, ids);
+                    });
+                }
+                _ => {
+                    // What a million channels took is not kept for ever.
+                    if self.expiries.len() < self.expiries.capacity() / 8 {
+                        self.expiries.shrink_to(self.expiries.len() * 2);
+                    }
+                    return false;
+                }
             }
         }
         true
@@ -324,7 +480,7 @@ impl State {
     /// Forgets the oldest events of the hub until the histories are within their bound together.
     fn trim(&mut self, limit: usize, age: Duration) {
         while self.history_cost > limit && !self.expiries.is_empty() {
-            self.visit_oldest(age, |history, ids| history.evict(ids));
+            self.visit_oldest(age, |history, space, ids| history.evict(space, ids));
         }
     }
 
@@ -332,32 +488,92 @@ impl State {
     fn visit_oldest(
         &mut self,
         age: Duration,
-        forget: impl FnOnce(&mut history::History, &mut Ids),
+        forget: impl FnOnce(&mut history::History, u32, &mut Ids),
     ) {
-        let Some(Reverse((_, key))) = self.expiries.pop() else {
+        let Some(Reverse((_, number))) = self.expiries.pop() else {
             return;
         };
-        let Some(channel) = self.channels.get_mut(&key) else {
+        let Some(channel) = self.channels.get_mut(number) else {
             return;
         };
         let before = channel.history.cost();
-        forget(&mut channel.history, &mut self.ids);
+        forget(&mut channel.history, channel.space, &mut self.ids);
         self.history_cost -= before - channel.history.cost();
         match channel.history.due(age) {
-            Some(next) => self.expiries.push(Reverse((next, key))),
+            Some(next) => self.expiries.push(Reverse((next, number))),
             None => {
                 channel.history.watched = false;
-                self.forget_if_unused(&key);
+                self.forget_if_unused(number);
             }
         }
     }
 }
 
-fn names(channels: &BTreeSet<ChannelKey>) -> Vec<String> {
-    let mut names: Vec<_> = channels
-        .iter()
-        .map(|key| key.name.as_str().to_owned())
-        .collect();
+// === impl Post ===
+
+impl Post {
+    /// Tells a shard something.
+    fn tell(&mut self, shard: u16, command: Command) {
+        self.engine.tell(shard, command, 0, &mut self.wakes);
+    }
+
+    /// Tells a shard to deliver so many bytes to so many connections.
+    fn deliver(&mut self, shard: u16, command: Command, connections: u32, bytes: usize) {
+        let cost = delivery::cost(connections, bytes);
+        self.engine.tell(shard, command, cost, &mut self.wakes);
+    }
+
+    /// Sends a frame to one connection.
+    fn send(&mut self, outlet: OutletId, frame: Arc<Frame>) {
+        let bytes = frame.len();
+        let command = Command::Send {
+            outlet: outlet.number,
+            frame,
+        };
+        self.deliver(outlet.shard, command, 1, bytes);
+    }
+
+    /// The shard was told that somebody has left.
+    fn left(&mut self, left: &Left) {
+        if left.empty {
+            self.engine.give_group(left.shard, left.group);
+        }
+    }
+}
+
+// === impl Locked ===
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        self.state
+            .as_ref()
+            .expect("the lock is held until the drop")
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        self.state
+            .as_mut()
+            .expect("the lock is held until the drop")
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if let Some(mut state) = self.state.take() {
+            let mut wakes = std::mem::take(&mut state.post.wakes);
+            drop(state);
+            self.hub.shared.engine.wake(&mut wakes);
+        }
+    }
+}
+
+fn names(channels: &Channels, numbers: &[u32]) -> Vec<String> {
+    let channels = numbers.iter().filter_map(|number| channels.get(*number));
+    let mut names: Vec<_> = channels.map(|channel| channel.name.to_string()).collect();
     names.sort_unstable();
     names
 }

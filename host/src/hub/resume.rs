@@ -18,9 +18,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use bytes::Bytes;
-
-use super::{channel::ChannelName, connection::Connection, history::History};
+use super::{channel::ChannelName, frame::Frame, history::History};
 
 /// The type of the event that tells of a gap.
 pub const GAP_EVENT: &str = "fanfare-gap";
@@ -104,11 +102,6 @@ impl Ids {
         }
     }
 
-    /// The sequence number of the newest event.
-    pub(super) fn newest(&self) -> u64 {
-        self.newest
-    }
-
     pub(super) fn forget_channel(&mut self, evicted_through: u64) {
         self.forgotten_through = self.forgotten_through.max(evicted_through);
     }
@@ -132,31 +125,35 @@ pub(super) fn place(last: &str, space: u32, history: &History, ids: &Ids) -> Opt
         .or_else(|| ids.elsewhere(space, last))
 }
 
-/// Queues what a connection missed on a channel since its place there.
+/// What a client that heard `last` is told first of a channel, as of its place there.
+pub(super) struct Replay {
+    /// History does not reach back to its place.
+    pub(super) gap: Option<Arc<Frame>>,
+    /// What it missed, as far as history has it.
+    pub(super) missed: Vec<Arc<Frame>>,
+}
+
+/// What a client missed on a channel since its place there.
 pub(super) fn replay(
-    connection: &Connection,
     last: &str,
     channel: &ChannelName,
     history: &History,
-    ids: &Ids,
     place: Option<u64>,
-) {
+) -> Replay {
     let gap = place.is_none_or(|place| place < history.evicted_through());
-    let gap = gap.then(|| (0, gap_frame(channel, Some(last))));
-    let missed: Vec<_> = place
-        .into_iter()
-        .flat_map(|place| history.after(place))
-        .collect();
-    let newest = missed.last().map(|kept| kept.id(ids));
-    let missed = missed
-        .iter()
-        .map(|kept| (kept.sequence, kept.frame.clone()));
-    connection.push_replay(gap.into_iter().chain(missed).collect(), newest);
+    let missed = place.into_iter();
+    Replay {
+        gap: gap.then(|| gap_frame(channel, Some(last), 0)),
+        missed: missed
+            .flat_map(|place| history.after(place))
+            .cloned()
+            .collect(),
+    }
 }
 
 /// The gap event, for a client that came back with this id, or for one that was there all the time. It has no id
 /// itself, so that the client's place stays where it was.
-pub(super) fn gap_frame(channel: &ChannelName, last: Option<&str>) -> Bytes {
+pub(super) fn gap_frame(channel: &ChannelName, last: Option<&str>, sequence: u64) -> Arc<Frame> {
     let data = serde_json::json!({ "channel": channel.as_str(), "last-event-id": last });
-    Bytes::from(format!("event: {GAP_EVENT}\ndata: {data}\n\n"))
+    Frame::word(&format!("event: {GAP_EVENT}\ndata: {data}\n\n"), sequence)
 }

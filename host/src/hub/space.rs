@@ -1,15 +1,18 @@
 //! A space: the channels of one publisher.
 
-use std::{cmp::Reverse, sync::Arc, time::Instant};
+use std::{cmp::Reverse, sync::Arc};
+
+use tokio::sync::oneshot;
 
 use super::{
-    Hub, HubError,
-    channel::{Channel, ChannelKey, ChannelName},
-    connection::{CloseReason, Connection},
-    history::Kept,
-    resume,
+    Hub, HubError, Ids, Member, State,
+    channel::{ChannelName, Channels},
+    connection::{CloseReason, Connection, ConnectionId},
+    delivery::shard::Command,
+    frame::Frame,
+    resume::{self, Replay},
 };
-use crate::event::{self, Data, Event};
+use crate::event::{self, Event};
 
 /// Channels of which one connection gets what it missed. A guest may let it join and leave any number of them;
 /// past this it is told of a gap.
@@ -44,19 +47,14 @@ impl Space {
     }
 
     /// Lets a connection hear a channel from now on, after what it missed since its Last-Event-ID.
-    pub fn register(
-        &self,
-        connection: &Arc<Connection>,
-        channel: &ChannelName,
-    ) -> Result<(), HubError> {
-        let mut state = self.hub.shared.state.lock();
+    pub fn register(&self, connection: &Connection, channel: &ChannelName) -> Result<(), HubError> {
+        let mut state = self.hub.lock();
         let state = &mut *state;
-        let key = self.key(channel);
-        let member = state
-            .connections
-            .get_mut(connection.id())
-            .ok_or(HubError::Closed)?;
-        if member.channels.contains(&key) {
+        let number = state.members.find(connection.id());
+        let member = number.and_then(|number| state.members.get_mut(number));
+        let member = member.ok_or(HubError::Closed)?;
+        let known = state.channels.find(self.number, channel);
+        if known.is_some_and(|known| member.channels.contains(&known)) {
             return Ok(());
         }
         let limit = self.hub.settings().channels_per_connection;
@@ -67,53 +65,104 @@ impl Space {
             });
         }
         let forgotten = state.ids.forgotten_through();
-        let entry = state
+        let number = state
             .channels
-            .entry(key.clone())
-            .or_insert_with(|| Channel::new(forgotten));
-        entry
-            .subscribers
-            .insert(connection.id().clone(), connection.clone());
-        if let Some(last) = connection.last_event_id()
-            && !member.replayed.contains(&key)
-        {
-            let room = member.replayed.len() < REPLAYED_CHANNELS;
-            let place = room
-                .then(|| resume::place(last, self.number, &entry.history, &state.ids))
-                .flatten();
-            resume::replay(connection, last, channel, &entry.history, &state.ids, place);
-            if room {
-                member.replayed.insert(key.clone());
+            .find_or_insert(self.number, channel, forgotten);
+        if let Some(entry) = state.channels.get_mut(number) {
+            entry.join(member.outlet, &mut state.post);
+        }
+        let outlet = member.outlet;
+        let frames = self.missed_by(member, number, &state.channels, &state.ids);
+        member.channels.push(number);
+        if !frames.is_empty() {
+            let command = Command::Replay {
+                outlet: outlet.number,
+                frames,
+            };
+            state.post.tell(outlet.shard, command);
+        }
+        Ok(())
+    }
+
+    /// What a connection is told first of a channel that it begins to hear.
+    ///
+    /// After the release older events follow newer ones here. A block of nothing but an id then takes the client's
+    /// place forward again.
+    fn missed_by(
+        &self,
+        member: &mut Member,
+        number: u32,
+        channels: &Channels,
+        ids: &Ids,
+    ) -> Vec<Arc<Frame>> {
+        let (Some(returned), Some(channel)) = (&mut member.returned, channels.get(number)) else {
+            return Vec::new();
+        };
+        let key = (self.number, channel.name.clone());
+        if returned.replayed.contains(&key) {
+            return Vec::new();
+        }
+        let last = &returned.last;
+        let room = returned.replayed.len() < REPLAYED_CHANNELS;
+        let place = room
+            .then(|| resume::place(last, self.number, &channel.history, ids))
+            .flatten();
+        let Replay { gap, missed } = resume::replay(last, &channel.name, &channel.history, place);
+        if room {
+            returned.replayed.insert(key);
+        }
+        let counters = self.hub.counters();
+        match &gap {
+            Some(_) => counters.add_gaps(1),
+            None => counters.add_resumed(),
+        }
+        let newest = missed.last().map(|frame| frame.sequence);
+        let mut frames: Vec<_> = gap.into_iter().chain(missed).collect();
+        if let (Some(newest), false) = (newest, returned.held) {
+            let heard = member.channels.iter();
+            let heard = heard.filter_map(|number| channels.get(*number)?.history.last());
+            let ahead = heard.max_by_key(|frame| frame.sequence);
+            if let Some(ahead) = ahead.filter(|frame| frame.sequence > newest) {
+                frames.push(Frame::word(&event::id_block(ahead.id()), ahead.sequence));
             }
         }
-        member.channels.insert(key);
-        Ok(())
+        frames
     }
 
     /// A connection no longer hears a channel; one that hears no other is closed after what was queued before.
     pub fn remove(&self, connection: &str, channel: &ChannelName) -> Result<(), HubError> {
-        let mut state = self.hub.shared.state.lock();
-        let key = self.key(channel);
-        let Some(member) = state.connections.get_mut(connection) else {
+        let mut state = self.hub.lock();
+        let state = &mut *state;
+        let member = ConnectionId::parse(connection).and_then(|id| state.members.find(id));
+        let Some((number, member)) =
+            member.and_then(|number| Some((number, state.members.get_mut(number)?)))
+        else {
             return Err(HubError::NotFound(format!(
                 "there is no connection {connection:?} here"
             )));
         };
-        if !member.channels.contains(&key) {
+        let known = state.channels.find(self.number, channel);
+        let heard = |known| member.channels.iter().position(|number| *number == known);
+        let Some(at) = known.and_then(heard) else {
             return Err(HubError::NotFound(format!(
                 "connection {connection:?} does not hear channel {:?}",
                 channel.as_str()
             )));
-        }
-        let id = member.connection.id().clone();
+        };
         if member.channels.len() == 1 {
             // Not removed first: the hook for its end is to name this channel.
-            self.hub.end(&mut state, &id, CloseReason::Closed);
+            self.hub.end(state, number, CloseReason::Closed);
         } else {
-            member.channels.remove(&key);
-            state.unsubscribe(&key, &id);
+            let channel = member.channels.swap_remove(at);
+            let outlet = member.outlet;
+            state.unsubscribe(outlet, channel);
         }
         Ok(())
+    }
+
+    /// Waits until what was published before is on its way, where a node has more to deliver than it can.
+    pub async fn room(&self) {
+        self.hub.shared.engine.room().await;
     }
 
     /// Puts an event in the channel's history and in the queue of everybody who hears it. An event without an
@@ -121,16 +170,15 @@ impl Space {
     pub fn publish(&self, channel: &ChannelName, event: &Event) -> Published {
         let settings = self.hub.settings();
         let rest = event.encode_after_id();
-        let framed = event.id().map(|id| event::frame(id, &rest));
-        let json = matches!(event.data(), Data::Json(_));
-        let now = Instant::now();
-        let key = self.key(channel);
 
-        let mut guard = self.hub.shared.state.lock();
+        let mut guard = self.hub.lock();
         let state = &mut *guard;
-        if let (Some(id), Some(channel)) = (event.id(), state.channels.get(&key))
+        let known = state.channels.find(self.number, channel);
+        let known = known.and_then(|number| state.channels.get(number));
+        if let (Some(id), Some(channel)) = (event.id(), known)
             && channel.history.position(id, &state.ids).is_some()
         {
+            self.hub.counters().add_duplicate();
             return Published {
                 id: id.to_owned(),
                 delivered: 0,
@@ -138,44 +186,20 @@ impl Space {
             };
         }
         let sequence = state.ids.next();
-        let (id, frame) = match (event.id(), framed) {
-            (Some(id), Some(frame)) => (id.to_owned(), frame),
-            _ => {
-                let id = state.ids.name(sequence);
-                let frame = event::frame(&id, &rest);
-                (id, frame)
-            }
+        let id = match event.id() {
+            Some(id) => id.to_owned(),
+            None => state.ids.name(sequence),
         };
+        let frame = Frame::published(event, &id, &rest, sequence);
         let forgotten = state.ids.forgotten_through();
-        let entry = state
+        let number = state
             .channels
-            .entry(key.clone())
-            .or_insert_with(|| Channel::new(forgotten));
-        let kept = Kept::new(sequence, event.id(), json, frame.clone(), now);
-        let before = entry.history.cost();
-        entry
-            .history
-            .push(kept, self.number, settings, &mut state.ids);
-        state.history_cost = state.history_cost + entry.history.cost() - before;
-        if !entry.history.is_empty() && !entry.history.watched {
-            entry.history.watched = true;
-            state
-                .expiries
-                .push(Reverse((now + settings.history_age, key.clone())));
-        }
-        let mut delivered = 0;
-        let mut slow = Vec::new();
-        for (subscriber, connection) in &entry.subscribers {
-            match connection.push_event(sequence, &id, frame.clone()) {
-                true => delivered += 1,
-                false => slow.push(subscriber.clone()),
-            }
-        }
-        for subscriber in slow {
-            self.hub.end(state, &subscriber, CloseReason::Slow);
-        }
-        state.forget_if_unused(&key);
+            .find_or_insert(self.number, channel, forgotten);
+        let delivered = self.keep_and_deliver(state, number, frame);
+        state.forget_if_unused(number);
         state.trim(settings.history_total_bytes, settings.history_age);
+        drop(guard);
+        self.hub.counters().add_published();
         Published {
             id,
             delivered,
@@ -183,66 +207,98 @@ impl Space {
         }
     }
 
+    fn keep_and_deliver(&self, state: &mut State, number: u32, frame: Arc<Frame>) -> u32 {
+        let settings = self.hub.settings();
+        let Some(channel) = state.channels.get_mut(number) else {
+            return 0;
+        };
+        let due = frame.at + settings.history_age;
+        let delivered = channel.deliver(&frame, &mut state.post);
+        let before = channel.history.cost();
+        channel
+            .history
+            .push(frame, self.number, settings, &mut state.ids);
+        state.history_cost = state.history_cost + channel.history.cost() - before;
+        if !channel.history.is_empty() && !channel.history.watched {
+            channel.history.watched = true;
+            state.expiries.push(Reverse((due, number)));
+        }
+        delivered
+    }
+
     /// Events may have been missed up to now, on any channel: everybody who hears one is told of a gap, and so is
     /// everybody who comes back with an id from before.
     pub fn missed(&self) {
-        let mut guard = self.hub.shared.state.lock();
+        let mut guard = self.hub.lock();
         let state = &mut *guard;
         let sequence = state.ids.next();
         state.ids.forget_channel(sequence);
-        let mut slow = Vec::new();
-        for (key, channel) in &mut state.channels {
-            if key.space != self.number {
-                continue;
-            }
-            channel.history.missed_through(sequence);
-            let gap = resume::gap_frame(&key.name, None);
-            for (id, connection) in &channel.subscribers {
-                if !connection.push(sequence, gap.clone()) {
-                    slow.push(id.clone());
-                }
+        let mut told = 0;
+        for number in state.channels.of(self.number) {
+            if let Some(channel) = state.channels.get_mut(number) {
+                channel.history.missed_through(sequence);
+                let gap = resume::gap_frame(&channel.name, None, sequence);
+                told += u64::from(channel.deliver(&gap, &mut state.post));
             }
         }
-        for id in slow {
-            self.hub.end(state, &id, CloseReason::Slow);
-        }
+        drop(guard);
+        self.hub.counters().add_gaps(told);
     }
 
     /// How many connections hear a channel.
     pub fn subscribers(&self, channel: &ChannelName) -> u64 {
-        let state = self.hub.shared.state.lock();
-        let channel = state.channels.get(&self.key(channel));
-        channel.map_or(0, |channel| channel.subscribers.len() as u64)
+        let state = self.hub.lock();
+        let number = state.channels.find(self.number, channel);
+        let channel = number.and_then(|number| state.channels.get(number));
+        channel.map_or(0, |channel| channel.connections().into())
     }
 
     /// The ids of the connections that hear a channel, sorted, at most `limit` of them.
-    pub fn presence(&self, channel: &ChannelName, limit: usize) -> Vec<String> {
-        let state = self.hub.shared.state.lock();
-        let Some(channel) = state.channels.get(&self.key(channel)) else {
+    pub async fn presence(&self, channel: &ChannelName, limit: usize) -> Vec<String> {
+        let Some((number, replies)) = self.ask_who(channel) else {
             return Vec::new();
         };
-        let mut ids: Vec<_> = channel.subscribers.keys().cloned().collect();
+        let mut members = Vec::new();
+        for reply in replies {
+            members.extend(reply.await.unwrap_or_default());
+        }
+        let state = self.hub.lock();
+        let members = members
+            .iter()
+            .filter_map(|member| state.members.get(*member));
+        // One that has ended meanwhile is not there any more, or its number is another's.
+        let present = members.filter(|member| member.channels.contains(&number));
+        let mut ids: Vec<_> = present.map(|member| member.id).collect();
         drop(state);
         ids.sort_unstable();
-        ids.iter().take(limit).map(|id| id.to_string()).collect()
+        ids.iter()
+            .take(limit)
+            .map(ConnectionId::to_string)
+            .collect()
+    }
+
+    /// Asks the shards who hears a channel.
+    fn ask_who(&self, channel: &ChannelName) -> Option<(u32, Vec<oneshot::Receiver<Vec<u32>>>)> {
+        let mut state = self.hub.lock();
+        let state = &mut *state;
+        let number = state.channels.find(self.number, channel)?;
+        let channel = state.channels.get(number)?;
+        let ask = |(shard, group)| {
+            let (reply, receiver) = oneshot::channel();
+            state.post.tell(shard, Command::Who { group, reply });
+            receiver
+        };
+        Some((number, channel.groups().map(ask).collect()))
     }
 
     /// The newest events of a channel's history, oldest first, at most `limit` of them.
     pub fn history(&self, channel: &ChannelName, limit: usize) -> Vec<Event> {
-        let state = self.hub.shared.state.lock();
-        let Some(channel) = state.channels.get(&self.key(channel)) else {
-            return Vec::new();
-        };
-        let newest = channel.history.newest(limit);
+        let state = self.hub.lock();
+        let number = state.channels.find(self.number, channel);
+        let channel = number.and_then(|number| state.channels.get(number));
+        let newest = channel.map_or_else(Vec::new, |channel| channel.history.newest(limit));
         drop(state);
-        let events = newest.iter().map(|kept| kept.event(self.event_data()));
+        let events = newest.iter().map(|frame| frame.event(self.event_data()));
         events.flatten().collect()
-    }
-
-    fn key(&self, channel: &ChannelName) -> ChannelKey {
-        ChannelKey {
-            space: self.number,
-            name: channel.clone(),
-        }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     hub::{
         Hub, Settings,
         connection::{Connection, OpenOptions},
-        delivery::Delivery,
+        delivery::{self, Engine, body::Body},
     },
     redis_pool::testing::{Server, free_port, pool, until},
 };
@@ -27,7 +27,14 @@ struct Node {
 
 impl Node {
     fn new(url: RedisUrl, timeout: Duration) -> Self {
-        let (hub, _ended) = Hub::new(Settings {
+        let engine = Engine::new(&delivery::Settings {
+            shards: 2,
+            connections: 100,
+            connections_per_address: 100,
+            queued_bytes: 1 << 30,
+            write_timeout: TIMEOUT,
+        });
+        let settings = Settings {
             history_events: 1000,
             history_total_bytes: 1 << 20,
             history_bytes: 1 << 20,
@@ -36,7 +43,8 @@ impl Node {
             connections: 100,
             channels_per_connection: 10,
             event_data: LIMIT,
-        });
+        };
+        let (hub, _ended) = Hub::new(settings, engine.unwrap());
         let space = hub.space();
         let broker = Redis::new(
             Arc::new(pool(timeout)),
@@ -58,7 +66,7 @@ impl Node {
         self.space.register(&connection, &news()).unwrap();
         Listener {
             connection,
-            delivery,
+            body: delivery.into_body(Default::default()),
             read: String::new(),
             gaps: 0,
         }
@@ -72,7 +80,7 @@ impl Node {
 /// A client of a node.
 struct Listener {
     connection: Arc<Connection>,
-    delivery: Delivery,
+    body: Body,
     read: String,
     gaps: usize,
 }
@@ -83,7 +91,7 @@ impl Listener {
         let mut events = Vec::new();
         while events.len() < count {
             let Some((frame, rest)) = self.read.split_once("\n\n") else {
-                let next = tokio::time::timeout(4 * TIMEOUT, self.delivery.next());
+                let next = tokio::time::timeout(4 * TIMEOUT, self.body.next());
                 let frames = next
                     .await
                     .expect("the events never came")
@@ -175,10 +183,10 @@ async fn what_was_published_is_on_its_way_when_publishing_returns() {
         let mut listener = node.listen();
         let published = node.publish("last").await.unwrap();
         node.space
-            .remove(listener.connection.id(), &news())
+            .remove(&listener.connection.id().to_string(), &news())
             .unwrap();
         assert_eq!(listener.events(1).await, [(published.id, "last".into())]);
-        assert_eq!(listener.delivery.next().await, None);
+        assert_eq!(listener.body.next().await, None);
     }
 }
 

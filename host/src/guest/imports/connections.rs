@@ -43,6 +43,7 @@ impl Host for State {
                 options.inactivity_timeout,
                 streams.inactivity_timeout,
             )?,
+            lifetime: (!streams.max_lifetime.is_zero()).then_some(streams.max_lifetime),
         };
         let cors = match options.allowed_origins {
             Some(named) => origin::check(&request.incoming, &origins(&named)?),
@@ -70,7 +71,7 @@ impl Host for State {
         let opened = self.shared.hub.open(OpenOptions {
             last_event_id: request.incoming.last_event_id(),
             timing,
-            abort: request.incoming.abort.clone(),
+            client: Some(request.incoming.client),
         });
         let (connection, delivery) = match opened {
             Ok(opened) => opened,

@@ -72,7 +72,7 @@ impl Host for State {
         publisher: Resource<Publisher>,
         channel: String,
     ) -> HostResult<Vec<String>> {
-        Ok(self.table.get(&publisher)?.presence(&channel)?)
+        Ok(self.table.get(&publisher)?.presence(&channel).await?)
     }
 
     async fn history(

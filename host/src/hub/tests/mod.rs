@@ -3,13 +3,20 @@
 mod bounds;
 mod resume;
 mod schedules;
+mod sockets;
+mod timers;
 
 use std::{future::poll_fn, pin::Pin, task::Poll};
 
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
-use super::{channel::ChannelName, connection::Timing, *};
+use super::{channel::ChannelName, delivery::body::Body, *};
 use crate::event::{Data, IdForm};
+
+/// More than one, so that what happens between them is tested, too.
+const SHARDS: usize = 2;
 
 fn settings() -> Settings {
     Settings {
@@ -24,8 +31,34 @@ fn settings() -> Settings {
     }
 }
 
+fn node() -> delivery::Settings {
+    delivery::Settings {
+        shards: SHARDS,
+        connections: 10_000,
+        connections_per_address: usize::MAX,
+        queued_bytes: 1 << 30,
+        write_timeout: Duration::from_secs(30),
+    }
+}
+
+fn engine() -> Engine {
+    Engine::new(&node()).unwrap()
+}
+
+/// Returns once the shards have done all that they were told, and what follows from it.
+async fn settle(hub: &Hub) {
+    for _ in 0..3 {
+        for shard in 0..SHARDS as u16 {
+            let (reply, done) = oneshot::channel();
+            let group = u32::MAX;
+            hub.lock().post.tell(shard, Command::Who { group, reply });
+            done.await.unwrap();
+        }
+    }
+}
+
 fn hub() -> (Hub, Space) {
-    let (hub, _) = Hub::new(settings());
+    let (hub, _) = Hub::new(settings(), engine());
     let space = hub.space();
     (hub, space)
 }
@@ -38,25 +71,26 @@ fn text(data: &str) -> Event {
     Event::new(Data::Text(data.into()), 1 << 20).unwrap()
 }
 
-fn open(hub: &Hub, last_event_id: Option<&str>) -> (Arc<Connection>, Delivery) {
-    hub.open(OpenOptions {
-        last_event_id: last_event_id.map(str::to_owned),
-        ..Default::default()
-    })
-    .unwrap()
+fn open(hub: &Hub, last_event_id: Option<&str>) -> (Arc<Connection>, Body) {
+    let (connection, delivery) = hub
+        .open(OpenOptions {
+            last_event_id: last_event_id.map(str::to_owned),
+            ..Default::default()
+        })
+        .unwrap();
+    (connection, delivery.into_body(CancellationToken::new()))
 }
 
 /// What is ready to be written, and whether the stream has ended after it.
-async fn ready(delivery: &mut Delivery) -> (String, bool) {
-    delivery.connection().release();
+async fn ready(connection: &Connection, body: &mut Body) -> (String, bool) {
+    connection.release();
+    settle(connection.hub()).await;
     let mut out = Vec::new();
     loop {
-        let next = poll_fn(
-            |context| match Pin::new(&mut *delivery).poll_next(context) {
-                Poll::Ready(next) => Poll::Ready(Some(next)),
-                Poll::Pending => Poll::Ready(None),
-            },
-        );
+        let next = poll_fn(|context| match Pin::new(&mut *body).poll_next(context) {
+            Poll::Ready(next) => Poll::Ready(Some(next)),
+            Poll::Pending => Poll::Ready(None),
+        });
         match next.await {
             Some(Some(bytes)) => out.extend_from_slice(&bytes),
             ended => return (String::from_utf8(out).unwrap(), ended.is_some()),
@@ -65,8 +99,8 @@ async fn ready(delivery: &mut Delivery) -> (String, bool) {
 }
 
 /// The data of the events that are ready, and the types of those that have one.
-async fn heard(delivery: &mut Delivery) -> Vec<String> {
-    let (wire, _) = ready(delivery).await;
+async fn heard(connection: &Connection, body: &mut Body) -> Vec<String> {
+    let (wire, _) = ready(connection, body).await;
     let blocks = wire.split_terminator("\n\n");
     let field = |block: &str, name: &str| {
         block.lines().find_map(|line| {
@@ -87,7 +121,7 @@ fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
 #[tokio::test]
 async fn hears_a_channel_from_its_registration_to_its_removal() {
     let (hub, space) = hub();
-    let (connection, mut delivery) = open(&hub, None);
+    let (connection, mut body) = open(&hub, None);
     let (a, b) = (channel("a"), channel("b"));
     space.publish(&a, &text("before"));
     space.register(&connection, &a).unwrap();
@@ -97,16 +131,16 @@ async fn hears_a_channel_from_its_registration_to_its_removal() {
     let published = space.publish(&a, &text("first"));
     assert_eq!(published.delivered, 1);
     assert_eq!(
-        ready(&mut delivery).await,
+        ready(&connection, &mut body).await,
         (format!("id: {}\ndata: first\n\n", published.id), false)
     );
 
-    space.remove(connection.id(), &a).unwrap();
+    space.remove(&connection.id().to_string(), &a).unwrap();
     assert_eq!(space.publish(&a, &text("after")).delivered, 0);
     space.publish(&b, &text("last"));
-    space.remove(connection.id(), &b).unwrap();
+    space.remove(&connection.id().to_string(), &b).unwrap();
     assert!(!connection.is_open());
-    let (wire, ended) = ready(&mut delivery).await;
+    let (wire, ended) = ready(&connection, &mut body).await;
     assert!(
         wire.ends_with("data: last\n\n") && !wire.contains("after") && ended,
         "{wire:?}"
@@ -116,13 +150,13 @@ async fn hears_a_channel_from_its_registration_to_its_removal() {
 #[tokio::test]
 async fn refuses_what_cannot_be() {
     let (hub, space) = hub();
-    let (connection, delivery) = open(&hub, None);
+    let (connection, body) = open(&hub, None);
     assert!(matches!(
         space.remove("nobody", &channel("a")),
         Err(HubError::NotFound(_))
     ));
     assert!(matches!(
-        space.remove(connection.id(), &channel("a")),
+        space.remove(&connection.id().to_string(), &channel("a")),
         Err(HubError::NotFound(_))
     ));
     for number in 0..10 {
@@ -137,7 +171,8 @@ async fn refuses_what_cannot_be() {
             limit: 10
         })
     );
-    drop(delivery);
+    drop(body);
+    settle(&hub).await;
     assert_eq!(
         space.register(&connection, &channel("a")),
         Err(HubError::Closed)
@@ -149,14 +184,14 @@ async fn refuses_what_cannot_be() {
 async fn spaces_do_not_share_channels_and_hubs_do_not_share_connections() {
     let (hub, space) = hub();
     let other = hub.space();
-    let (connection, mut delivery) = open(&hub, None);
+    let (connection, mut body) = open(&hub, None);
     space.register(&connection, &channel("a")).unwrap();
     assert_eq!(other.publish(&channel("a"), &text("x")).delivered, 0);
     assert_eq!(
         space.clone().publish(&channel("a"), &text("y")).delivered,
         1
     );
-    assert_eq!(heard(&mut delivery).await, ["y"]);
+    assert_eq!(heard(&connection, &mut body).await, ["y"]);
     let (foreign, _) = self::hub();
     assert_eq!(
         foreign.space().register(&connection, &channel("a")),
@@ -166,11 +201,14 @@ async fn spaces_do_not_share_channels_and_hubs_do_not_share_connections() {
 
 #[tokio::test]
 async fn limits_connections_and_frees_them() {
-    let (hub, mut ended) = Hub::new(Settings {
-        connections: 1,
-        ..settings()
-    });
-    let (_, delivery) = open(&hub, None);
+    let (hub, mut ended) = Hub::new(
+        Settings {
+            connections: 1,
+            ..settings()
+        },
+        engine(),
+    );
+    let (_, body) = open(&hub, None);
     let refused = hub.open(OpenOptions::default()).map(|_| ());
     assert_eq!(
         refused,
@@ -179,23 +217,25 @@ async fn limits_connections_and_frees_them() {
             limit: 1
         })
     );
-    drop(delivery);
+    drop(body);
+    settle(&hub).await;
     ended.recv().await.unwrap();
     open(&hub, None);
 }
 
 #[tokio::test]
 async fn tells_of_every_end_once() {
-    let (hub, mut ended) = Hub::new(settings());
+    let (hub, mut ended) = Hub::new(settings(), engine());
     let space = hub.space();
-    let (connection, delivery) = open(&hub, None);
+    let (connection, body) = open(&hub, None);
     space.register(&connection, &channel("b")).unwrap();
     space.register(&connection, &channel("a")).unwrap();
-    drop(delivery);
+    drop(body);
+    settle(&hub).await;
     hub.close(&connection, CloseReason::Closed);
     let told = ended.recv().await.unwrap();
     let expected = Ended {
-        connection: connection.id().clone(),
+        connection: connection.id(),
         channels: vec!["a".into(), "b".into()],
         reason: CloseReason::ClientGone,
     };
@@ -206,16 +246,16 @@ async fn tells_of_every_end_once() {
 
 #[tokio::test]
 async fn drains() {
-    let (hub, _) = Hub::new(settings());
+    let (hub, _) = Hub::new(settings(), engine());
     let space = hub.space();
-    let (connection, mut delivery) = open(&hub, None);
+    let (connection, mut body) = open(&hub, None);
     space.register(&connection, &channel("a")).unwrap();
     space.publish(
         &channel("a"),
         &text("last").with_id("1".into(), IdForm::Plain).unwrap(),
     );
     hub.drain(Duration::from_millis(250));
-    let (wire, ended) = ready(&mut delivery).await;
+    let (wire, ended) = ready(&connection, &mut body).await;
     let retry = wire.strip_prefix("id: 1\ndata: last\n\nretry: ");
     let retry: u32 = retry.unwrap().trim_end().parse().unwrap();
     assert!((50..=250).contains(&retry) && ended, "{wire}");
@@ -223,44 +263,4 @@ async fn drains() {
         hub.open(OpenOptions::default()).map(|_| ()),
         Err(HubError::Draining)
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn pings_a_quiet_stream_and_closes_an_inactive_one() {
-    let (hub, space) = hub();
-    let timing = Timing {
-        ping: Some(Duration::from_secs(10)),
-        inactivity: Some(Duration::from_secs(25)),
-    };
-    let (connection, mut delivery) = hub
-        .open(OpenOptions {
-            timing,
-            ..Default::default()
-        })
-        .unwrap();
-    space.register(&connection, &channel("a")).unwrap();
-    let begun = tokio::time::Instant::now();
-    let at = || begun.elapsed().as_secs();
-    assert_eq!(
-        (delivery.next().await.as_deref(), at()),
-        (Some(&b": ping\n\n"[..]), 10)
-    );
-    tokio::time::advance(Duration::from_secs(5)).await;
-    space.publish(&channel("a"), &text("x"));
-    assert!(
-        delivery
-            .next()
-            .await
-            .is_some_and(|bytes| bytes.ends_with(b"data: x\n\n"))
-    );
-    assert_eq!(
-        (delivery.next().await.as_deref(), at()),
-        (Some(&b": ping\n\n"[..]), 25)
-    );
-    assert_eq!(
-        (delivery.next().await.as_deref(), at()),
-        (Some(&b": ping\n\n"[..]), 35)
-    );
-    assert_eq!((delivery.next().await, at()), (None, 40));
-    assert_eq!(connection.close_reason(), Some(CloseReason::Inactive));
 }

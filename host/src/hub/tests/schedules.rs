@@ -1,5 +1,7 @@
 //! Random schedules, against a model that knows the words of the contract alone.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -42,13 +44,13 @@ proptest! {
         runtime.block_on(async {
             let (hub, space) = hub();
             let names = ["a", "b", "c"].map(channel);
-            let mut clients: Vec<(Arc<Connection>, Option<Delivery>, Model)> = Vec::new();
+            let mut clients: Vec<(Arc<Connection>, Option<Body>, Model)> = Vec::new();
             let mut published = 0;
             for step in steps {
                 match step {
                     Step::Open if clients.len() < 4 => {
-                        let (connection, delivery) = open(&hub, None);
-                        clients.push((connection, Some(delivery), Model { open: true, ..Model::default() }));
+                        let (connection, body) = open(&hub, None);
+                        clients.push((connection, Some(body), Model { open: true, ..Model::default() }));
                     }
                     Step::Register(client, name) => {
                         let Some((connection, _, model)) = clients.get_mut(client) else { continue };
@@ -60,7 +62,7 @@ proptest! {
                     Step::Remove(client, name) => {
                         let Some((connection, _, model)) = clients.get_mut(client) else { continue };
                         let known = model.channels.remove(&name);
-                        prop_assert_eq!(space.remove(connection.id(), &names[name]).is_ok(), known);
+                        prop_assert_eq!(space.remove(&connection.id().to_string(), &names[name]).is_ok(), known);
                         model.open &= !(known && model.channels.is_empty());
                     }
                     Step::Publish(name) => {
@@ -83,18 +85,19 @@ proptest! {
                         model.channels.clear();
                     }
                     Step::Drop(client) => {
-                        let Some((_, delivery, model)) = clients.get_mut(client) else { continue };
-                        *delivery = None;
+                        let Some((_, body, model)) = clients.get_mut(client) else { continue };
+                        *body = None;
+                        settle(&hub).await;
                         model.open = false;
                         model.channels.clear();
                     }
                     Step::Open => {}
                 }
             }
-            for (connection, delivery, model) in &mut clients {
+            for (connection, body, model) in &mut clients {
                 prop_assert_eq!(connection.is_open(), model.open);
-                if let Some(delivery) = delivery {
-                    prop_assert_eq!(heard(delivery).await, std::mem::take(&mut model.heard));
+                if let Some(body) = body {
+                    prop_assert_eq!(heard(connection, body).await, std::mem::take(&mut model.heard));
                 }
             }
             Ok(())
@@ -113,12 +116,12 @@ proptest! {
             let ids: Vec<_> = names.iter().enumerate()
                 .map(|(number, name)| space.publish(&channels[*name], &text(&number.to_string())).id)
                 .collect();
-            let (connection, mut delivery) = open(&hub, Some(&ids[left]));
+            let (connection, mut body) = open(&hub, Some(&ids[left]));
             for channel in &channels {
                 space.register(&connection, channel).unwrap();
             }
             let missed = numbers(left as u32 + 1..40);
-            prop_assert_eq!(heard(&mut delivery).await, missed);
+            prop_assert_eq!(heard(&connection, &mut body).await, missed);
             Ok(())
         })?;
     }

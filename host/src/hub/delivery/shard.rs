@@ -1,0 +1,540 @@
+//! A shard: the connections that one thread delivers to.
+//!
+//! It owns them and its part of every channel, so nothing is locked between an event and the sockets. Its hubs tell it
+//! what to do through its inbox, in the order of their locks: what was published before a registration, a removal or
+//! an end comes before it here too. That is what makes the order of a channel the same everywhere.
+
+use std::{mem, net, sync::Arc};
+
+use mio::{Interest, Registry, Token, net::TcpStream};
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use super::{
+    super::{
+        Hub,
+        connection::{CloseReason, Timing},
+        frame::Frame,
+        slab::Pages,
+    },
+    OutletId, Shared, Told,
+    body::Feed,
+    group::Group,
+    outlet::{Flushed, Framing, Outlet, Pushed, Seat, Sink},
+    wheel::{NEVER, Tick, Wheel},
+};
+
+/// Deliveries that are put together before any of them is written: frames for one connection leave together, and none
+/// waits for long.
+const TOGETHER: usize = 64 * 1024;
+/// What is read at a time of what clients say unasked.
+const SCRATCH_BYTES: usize = 16 * 1024;
+/// Past the node's bound of waiting bytes, connections are closed until so much of it is free again: an eighth.
+const SHED_TO: (usize, usize) = (7, 8);
+
+/// What a shard is told. Outlets and groups are told by their numbers.
+#[derive(Debug)]
+pub(in super::super) enum Command {
+    /// A new connection.
+    Open {
+        outlet: u32,
+        hub: Hub,
+        member: u32,
+        place: u32,
+        held: bool,
+        timing: Timing,
+    },
+    /// Its response head has left, and this is its socket.
+    TakeOver {
+        outlet: u32,
+        stream: net::TcpStream,
+        framing: Framing,
+        seat: Seat,
+    },
+    /// Its response goes through the HTTP library.
+    Feed { outlet: u32, feed: Arc<Feed> },
+    /// What carried it is gone.
+    Gone { outlet: u32 },
+    /// It hears the events of a group from now on.
+    Join { outlet: u32, group: u32 },
+    /// It does not any more.
+    Leave { outlet: u32, group: u32 },
+    /// An event for a group.
+    Deliver { group: u32, frame: Arc<Frame> },
+    /// A frame for one connection.
+    Send { outlet: u32, frame: Arc<Frame> },
+    /// What one connection missed.
+    Replay {
+        outlet: u32,
+        frames: Vec<Arc<Frame>>,
+    },
+    /// It has been told all that it missed.
+    Release { outlet: u32 },
+    /// It has ended, and leaves these groups. Its hub says so once, and nothing about it afterwards.
+    End {
+        outlet: u32,
+        reason: CloseReason,
+        groups: Vec<u32>,
+    },
+    /// Who is in a group, by their numbers in the hub.
+    Who {
+        group: u32,
+        reply: oneshot::Sender<Vec<u32>>,
+    },
+    /// The node ends: nothing is delivered any more.
+    Stop,
+}
+
+/// What one thread owns.
+#[derive(Debug)]
+pub(super) struct Shard {
+    index: u16,
+    shared: Arc<Shared>,
+    /// Where sockets are watched.
+    registry: Registry,
+    now: Tick,
+    outlets: Pages<Outlet>,
+    groups: Pages<Group>,
+    wheel: Wheel,
+    /// Outlets that have something to write.
+    dirty: Vec<u32>,
+    /// Connections that end because of what happened here; their hubs are told at the end of a turn.
+    endings: Vec<(u32, CloseReason)>,
+    /// Deliveries that were queued and not flushed.
+    queued: usize,
+    tally: Tally,
+    ping: Arc<Frame>,
+    last_chunk: Arc<Frame>,
+    scratch: Vec<u8>,
+}
+
+/// Events that have left and were not counted yet: one count for many events costs nothing.
+#[derive(Debug, Default)]
+struct Tally {
+    hub: Option<Hub>,
+    delivered: u64,
+}
+
+impl Shard {
+    pub(super) fn new(index: u16, shared: Arc<Shared>, registry: Registry) -> Self {
+        Self {
+            index,
+            shared,
+            registry,
+            now: 0,
+            outlets: Pages::new(),
+            groups: Pages::new(),
+            wheel: Wheel::new(),
+            dirty: Vec::new(),
+            endings: Vec::new(),
+            queued: 0,
+            tally: Tally::default(),
+            ping: Frame::ping(),
+            last_chunk: Frame::last_chunk(),
+            scratch: vec![0; SCRATCH_BYTES],
+        }
+    }
+
+    /// The next tick at which something is due.
+    pub(super) fn next_tick(&self) -> Option<Tick> {
+        self.wheel.next()
+    }
+
+    /// Whether there is something to do at once.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// A socket is ready.
+    pub(super) fn ready(&mut self, token: Token, readable: bool, writable: bool) {
+        let number = token.0 as u32;
+        // The socket of one that is gone, or of its successor: then this was for nothing and does no harm.
+        let Some(outlet) = self.outlets.get_mut(number) else {
+            return;
+        };
+        if readable && !outlet.hear(&mut self.scratch) {
+            return self.gone(number, CloseReason::ClientGone);
+        }
+        if writable && mem::take(&mut outlet.blocked) {
+            self.mark(number);
+        }
+    }
+
+    /// Does what was told, writes, and sees what is due.
+    pub(super) fn turn(&mut self, now: Tick, commands: &mut Vec<Told>) {
+        self.now = now;
+        for told in commands.drain(..) {
+            self.obey(told.command);
+            if self.queued >= TOGETHER {
+                self.flush();
+            }
+        }
+        let mut due = Vec::new();
+        self.wheel
+            .advance(now, |number, tick| due.push((number, tick)));
+        for (number, tick) in due {
+            self.look_at(number, tick);
+        }
+        self.flush();
+        self.shed();
+        self.tally.count();
+        for (number, reason) in mem::take(&mut self.endings) {
+            if let Some(outlet) = self.outlets.get(number) {
+                let shard = self.index;
+                let id = OutletId { shard, number };
+                outlet.hub.end_of(outlet.member, id, reason);
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Open {
+                outlet,
+                hub,
+                member,
+                place,
+                held,
+                timing,
+            } => {
+                let opened = Outlet::new(hub, member, place, held, timing.ticks(), self.now);
+                self.outlets.insert(outlet, opened);
+                self.arm(outlet);
+            }
+            Command::TakeOver {
+                outlet,
+                stream,
+                framing,
+                seat,
+            } => self.take_over(outlet, stream, framing, seat),
+            Command::Feed { outlet, feed } => {
+                let Some(known) = self.outlets.get_mut(outlet) else {
+                    return;
+                };
+                feed.begin(known.take_queue());
+                known.report();
+                if let Some(reason) = known.ended {
+                    feed.end(reason);
+                }
+                known.sink = Sink::Body(feed);
+                self.arm(outlet);
+            }
+            Command::Gone { outlet } => self.gone(outlet, CloseReason::ClientGone),
+            Command::Join { outlet, group } => match self.groups.get_mut(group) {
+                Some(known) => known.insert(outlet),
+                None => {
+                    self.groups.insert(group, Group::new(outlet));
+                }
+            },
+            Command::Leave { outlet, group } => self.leave(outlet, group),
+            Command::Deliver { group, frame } => self.deliver(group, &frame),
+            Command::Send { outlet, frame } => {
+                self.push(outlet, |known, now| known.push(&frame, now));
+            }
+            Command::Replay { outlet, frames } => {
+                self.push(outlet, |known, now| known.push_unlimited(frames, now));
+            }
+            Command::Release { outlet } => self.push(outlet, |known, _| known.release()),
+            Command::End {
+                outlet,
+                reason,
+                groups,
+            } => {
+                for group in groups {
+                    self.leave(outlet, group);
+                }
+                self.end(outlet, reason);
+            }
+            Command::Who { group, reply } => {
+                let mut members = Vec::new();
+                if let Some(known) = self.groups.get(group) {
+                    known.for_each(|number| {
+                        members.extend(self.outlets.get(number).map(|outlet| outlet.member));
+                    });
+                }
+                // Whoever asked may have given up.
+                let _ = reply.send(members);
+            }
+            // The worker's.
+            Command::Stop => {}
+        }
+    }
+
+    fn take_over(&mut self, number: u32, stream: net::TcpStream, framing: Framing, seat: Seat) {
+        let Some(outlet) = self.outlets.get_mut(number) else {
+            return;
+        };
+        let mut stream = TcpStream::from_std(stream);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self
+            .registry
+            .register(&mut stream, Token(number as usize), interest)
+        {
+            warn!(%error, "cannot watch a socket; its stream is closed");
+            return self.gone(number, CloseReason::ClientGone);
+        }
+        outlet.sink = Sink::Socket {
+            stream,
+            framing,
+            _seat: seat,
+        };
+        match outlet.ended {
+            Some(reason) => self.end(number, reason),
+            None => {
+                self.mark(number);
+                self.arm(number);
+            }
+        }
+    }
+
+    fn leave(&mut self, outlet: u32, group: u32) {
+        if let Some(known) = self.groups.get_mut(group) {
+            known.remove(outlet);
+            if known.is_empty() {
+                self.groups.remove(group);
+            }
+        }
+    }
+
+    /// Queues an event for everybody in a group.
+    fn deliver(&mut self, group: u32, frame: &Arc<Frame>) {
+        let Some(group) = self.groups.get(group) else {
+            return;
+        };
+        let mut over = Vec::new();
+        group.for_each(|number| {
+            let Some(outlet) = self.outlets.get_mut(number) else {
+                return;
+            };
+            self.queued += 1;
+            match outlet.push(frame, self.now) {
+                Pushed::Waits => outlet.report(),
+                Pushed::Over => over.push(number),
+                Pushed::Ready if outlet.dirty => {}
+                Pushed::Ready => {
+                    outlet.dirty = true;
+                    self.dirty.push(number);
+                }
+            }
+        });
+        for number in over {
+            self.slow(number);
+        }
+    }
+
+    /// Queues something for one connection.
+    fn push(&mut self, number: u32, push: impl FnOnce(&mut Outlet, Tick) -> Pushed) {
+        let Some(outlet) = self.outlets.get_mut(number) else {
+            return;
+        };
+        self.queued += 1;
+        match push(outlet, self.now) {
+            Pushed::Waits => outlet.report(),
+            Pushed::Over => self.slow(number),
+            Pushed::Ready => self.mark(number),
+        }
+    }
+
+    /// An outlet has something to write.
+    fn mark(&mut self, number: u32) {
+        if let Some(outlet) = self.outlets.get_mut(number)
+            && !mem::replace(&mut outlet.dirty, true)
+        {
+            self.dirty.push(number);
+        }
+    }
+
+    fn flush(&mut self) {
+        self.queued = 0;
+        for number in mem::take(&mut self.dirty) {
+            let Some(outlet) = self.outlets.get_mut(number) else {
+                continue;
+            };
+            outlet.dirty = false;
+            if outlet.blocked {
+                continue;
+            }
+            let mut delivered = 0;
+            let flushed = outlet.flush(self.now, &mut delivered);
+            self.tally.add(&outlet.hub, delivered);
+            outlet.report();
+            match flushed {
+                Flushed::All if outlet.ended.is_some() => {
+                    outlet.sink = Sink::Gone;
+                    self.finish(number);
+                }
+                Flushed::All => {}
+                Flushed::Blocked => self.arm(number),
+                Flushed::Some => self.mark(number),
+                Flushed::Broken => self.gone(number, CloseReason::ClientGone),
+            }
+        }
+    }
+
+    // === ends ===
+
+    /// A connection for which more waits than may.
+    fn slow(&mut self, number: u32) {
+        let Some(outlet) = self.outlets.get_mut(number) else {
+            return;
+        };
+        match &outlet.sink {
+            // The library has the socket, and lets go of it when it is told.
+            Sink::Body(feed) => feed.end(CloseReason::Slow),
+            Sink::Pending => outlet.clear(),
+            Sink::Socket { .. } => return self.gone(number, CloseReason::Slow),
+            Sink::Gone => return,
+        }
+        outlet.report();
+        self.endings.push((number, CloseReason::Slow));
+    }
+
+    /// There is nothing any more that a connection's frames could go to.
+    fn gone(&mut self, number: u32, reason: CloseReason) {
+        let Some(outlet) = self.outlets.get_mut(number) else {
+            return;
+        };
+        if matches!(outlet.sink, Sink::Gone) {
+            return;
+        }
+        outlet.sink = Sink::Gone;
+        outlet.clear();
+        outlet.report();
+        match outlet.ended {
+            Some(_) => self.finish(number),
+            None => self.endings.push((number, reason)),
+        }
+    }
+
+    /// The hub has ended a connection: what waits still leaves, unless nobody takes it.
+    fn end(&mut self, number: u32, reason: CloseReason) {
+        let Some(outlet) = self.outlets.get_mut(number) else {
+            return;
+        };
+        outlet.ended = Some(reason);
+        match &outlet.sink {
+            Sink::Gone => return self.finish(number),
+            Sink::Body(feed) => return feed.end(reason),
+            Sink::Socket { .. } | Sink::Pending if reason.is_abrupt() => {
+                outlet.clear();
+                outlet.report();
+                if matches!(outlet.sink, Sink::Pending) {
+                    return;
+                }
+                outlet.sink = Sink::Gone;
+                return self.finish(number);
+            }
+            // Once the socket is there, this is done again.
+            Sink::Pending => {
+                outlet.release();
+                return;
+            }
+            Sink::Socket { framing, .. } => {
+                let chunked = *framing == Framing::Chunked;
+                outlet.release();
+                if chunked {
+                    outlet.push_unlimited([self.last_chunk.clone()], self.now);
+                }
+            }
+        }
+        self.mark(number);
+        self.arm(number);
+    }
+
+    /// A connection has ended and its socket is gone: so is everything of it.
+    fn finish(&mut self, number: u32) {
+        if let Some(outlet) = self.outlets.remove(number) {
+            self.shared.closed(self.index, number, outlet.place);
+            outlet.hub.delivery_closed();
+        }
+    }
+
+    // === timers ===
+
+    /// Enters an outlet in the wheel, where it is not for a time as early.
+    fn arm(&mut self, number: u32) {
+        let Some(outlet) = self.outlets.get_mut(number) else {
+            return;
+        };
+        let due = outlet.due(self.shared.write_timeout);
+        if due < outlet.armed {
+            outlet.armed = self.wheel.enter(number, due);
+        }
+    }
+
+    /// The wheel has come to an outlet that was entered for this tick.
+    fn look_at(&mut self, number: u32, tick: Tick) {
+        let now = self.now;
+        let write_timeout = self.shared.write_timeout;
+        let Some(outlet) = self.outlets.get_mut(number) else {
+            return;
+        };
+        if outlet.armed != tick {
+            // It was entered for an earlier tick since, or this was another's.
+            return;
+        }
+        outlet.armed = NEVER;
+        if outlet.stuck_due(write_timeout) <= now {
+            return self.gone(number, CloseReason::ClientGone);
+        }
+        if outlet.inactivity_due() <= now {
+            self.endings.push((number, CloseReason::Inactive));
+        } else if outlet.lifetime_due() <= now {
+            self.endings.push((number, CloseReason::Expired));
+        } else if outlet.ping_due() <= now {
+            outlet.put_off_ping(now);
+            // Behind something that waits, a ping says nothing.
+            if !outlet.has_waiting() {
+                let ping = self.ping.clone();
+                self.push(number, |outlet, now| outlet.push(&ping, now));
+            }
+        }
+        self.arm(number);
+    }
+
+    // === overload ===
+
+    /// Closes the connections for which most waits, while more waits on the node than may.
+    fn shed(&mut self) {
+        if !self.shared.is_over() {
+            self.shared.set_worst(self.index, 0);
+            return;
+        }
+        let waiting = self
+            .outlets
+            .iter()
+            .filter(|(_, outlet)| !matches!(outlet.sink, Sink::Gone));
+        let mut waiting: Vec<_> = waiting
+            .map(|(number, outlet)| (outlet.waiting_bytes(), number))
+            .filter(|(bytes, _)| *bytes > 0)
+            .collect();
+        waiting.sort_unstable();
+        while let Some((bytes, number)) = waiting.pop() {
+            self.shared.set_worst(self.index, bytes);
+            if !self.shared.exceeds(SHED_TO) || self.shared.wake_worse(self.index, bytes) {
+                return;
+            }
+            self.slow(number);
+        }
+        self.shared.set_worst(self.index, 0);
+    }
+}
+
+impl Tally {
+    fn add(&mut self, hub: &Hub, delivered: u64) {
+        if delivered == 0 {
+            return;
+        }
+        if !self.hub.as_ref().is_some_and(|known| known.is(hub)) {
+            self.count();
+            self.hub = Some(hub.clone());
+        }
+        self.delivered += delivered;
+    }
+
+    fn count(&mut self) {
+        if let Some(hub) = self.hub.take() {
+            hub.counters().add_delivered(mem::take(&mut self.delivered));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The thread of a shard.
+
+use std::{
+    io, process,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use mio::{Events, Poll, Token};
+use tracing::error;
+
+use super::{
+    Shared, Told,
+    shard::{Command, Shard},
+    wheel::TICK,
+};
+
+/// The token of the waker; sockets have the numbers of their outlets.
+pub(super) const WAKE: Token = Token(usize::MAX);
+/// Sockets that are looked at in one turn.
+const EVENTS: usize = 1024;
+
+/// A shard and what wakes it.
+#[derive(Debug)]
+pub(in super::super) struct Worker {
+    index: u16,
+    shared: Arc<Shared>,
+    poll: Poll,
+    events: Events,
+    shard: Shard,
+    commands: Vec<Told>,
+}
+
+impl Worker {
+    pub(super) fn new(index: u16, shared: Arc<Shared>, poll: Poll) -> io::Result<Self> {
+        let registry = poll.registry().try_clone()?;
+        Ok(Self {
+            index,
+            shard: Shard::new(index, shared.clone(), registry),
+            shared,
+            poll,
+            events: Events::with_capacity(EVENTS),
+            commands: Vec::new(),
+        })
+    }
+
+    pub(super) fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// Delivers until the node ends.
+    pub(super) fn run(mut self) {
+        let _abort = AbortOnPanic;
+        while self.turn(None) {}
+    }
+
+    /// Waits for something to do, and does it; false once the node ends. With a time of its own it waits for nothing.
+    pub(in super::super) fn turn(&mut self, now: Option<Instant>) -> bool {
+        let inbox = &self.shared.shards[self.index as usize].inbox;
+        let timeout = match now {
+            Some(_) => Some(Duration::ZERO),
+            None if self.shard.is_busy() || !inbox.sleep() => Some(Duration::ZERO),
+            None => self.until_next_tick(),
+        };
+        let polled = self.poll.poll(&mut self.events, timeout);
+        inbox.awake();
+        match polled {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                // What can be wrong here is wrong for good; the others go on.
+                error!(%error, "cannot wait for sockets");
+                thread::sleep(TICK);
+            }
+            _ => {}
+        }
+        for event in &self.events {
+            if event.token() != WAKE {
+                let readable = event.is_readable() || event.is_read_closed() || event.is_error();
+                self.shard
+                    .ready(event.token(), readable, event.is_writable());
+            }
+        }
+        inbox.take(&mut self.commands);
+        let commands = self.commands.iter();
+        let stop = commands
+            .clone()
+            .any(|told| matches!(told.command, Command::Stop));
+        let done = commands.map(|told| told.cost).sum();
+        let tick = self.shared.tick(now.unwrap_or_else(Instant::now));
+        self.shard.turn(tick, &mut self.commands);
+        self.shared.done(self.index, done);
+        !stop
+    }
+
+    fn until_next_tick(&self) -> Option<Duration> {
+        let next = TICK.checked_mul(self.shard.next_tick()?)?;
+        Some(next.saturating_sub(self.shared.began.elapsed()))
+    }
+}
+
+/// A node of which a part delivers nothing is worse than one that is started again.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            error!("a thread that delivers has failed; the node ends");
+            process::abort();
+        }
+    }
+}
