@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use fanfare_tests::{client::Request, node::Node};
+use fanfare_tests::{client::Request, node::Node, wait::until_true};
 use serde_json::json;
 
 use crate::probe::{self, Probe};
@@ -91,11 +91,11 @@ fn bodies_past_what_the_node_has_room_for_are_answered_with_503() {
     assert_eq!(node.get("/page").status(), 200);
     node.run(json!([["set-text", "go", ""]])).all_ok();
     assert_eq!(first.response("POST").status(), 200);
-    assert_eq!(
-        node.post("/run", format!("[]{}", " ".repeat(10 << 10)))
-            .status(),
-        200
-    );
+    // The handler may still be about to leave.
+    until_true("there is room again", || {
+        let body = format!("[]{}", " ".repeat(10 << 10));
+        node.post("/run", body).status() == 200
+    });
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn pipelined_requests_are_answered_in_their_order() {
 }
 
 #[test]
-fn what_is_sent_on_after_a_stream_was_opened_waits_for_its_end() {
+fn what_is_sent_on_after_a_stream_was_opened_does_it_no_harm() {
     let node = probe::start();
     let mut socket = node.connect();
     socket.send(&probe::request(
@@ -240,9 +240,8 @@ fn what_is_sent_on_after_a_stream_was_opened_waits_for_its_end() {
         ["remove", "news", id]
     ]))
     .all_ok();
-    assert!(socket.response("GET").text().ends_with("data: x\n\n"));
-    assert_eq!(
-        socket.response("GET").header("content-type"),
-        Some("text/html; charset=utf-8")
-    );
+    let stream = socket.response("GET");
+    assert_eq!(stream.header("connection"), Some("close"));
+    assert!(stream.text().ends_with("data: x\n\n"));
+    assert_eq!(socket.wait_closed(), b"");
 }

@@ -68,12 +68,13 @@ fn a_socket_serves_request_after_request_and_a_stream_at_last() {
 }
 
 #[test]
-fn after_a_stream_has_ended_its_socket_serves_on() {
+fn after_a_stream_has_ended_so_has_its_socket_and_says_so_before() {
     let node = probe::start();
     let mut socket = node.connect();
     let ended = socket.request(&probe::request("", &json!([["upgrade"], ["send", "bye"]])));
+    assert_eq!(ended.header("connection"), Some("close"));
     assert_eq!(ended.text(), "data: bye\n\n");
-    assert_eq!(socket.request(&Request::get("/page")).status(), 200);
+    assert_eq!(socket.wait_closed(), b"");
 }
 
 #[test]

@@ -91,6 +91,8 @@ pub fn without_body(mut response: Response<Body>) -> Response<Body> {
             .headers_mut()
             .insert(header::CONTENT_LENGTH, length);
     }
+    // No stream takes the socket.
+    response.headers_mut().remove(header::CONNECTION);
     response.map(|_| full(Bytes::new()))
 }
 
