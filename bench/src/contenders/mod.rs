@@ -1,0 +1,172 @@
+//! Who is measured. A contender more is a file here and a line in [`all`].
+
+mod axum;
+mod durable_streams;
+mod fanfare;
+mod floor;
+mod hub;
+mod nchan;
+
+use std::{
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+use fanfare_bench_protocol::{Publish, Published};
+use serde_json::Value;
+
+use crate::{http::Client, process::Process};
+
+/// Somebody who serves event streams.
+pub trait Contender {
+    /// The name, in arguments and tables.
+    fn name(&self) -> &'static str;
+
+    /// Builds or finds what it needs, once.
+    fn prepare(&mut self) -> Result<Readiness>;
+
+    /// Starts a server that expects that much, with an empty folder of its own.
+    fn start(&self, demand: Demand, folder: &Path) -> Result<Box<dyn Server>>;
+
+    /// The files that it has open for each channel, besides one for each stream.
+    fn files_per_channel(&self) -> usize {
+        0
+    }
+}
+
+/// Whether a contender can be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It can.
+    Ready,
+    /// It is not installed; this is how it would be.
+    Missing(String),
+}
+
+/// How much a server is to expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Streams open at a time.
+    pub streams: usize,
+    /// Channels, of which each stream hears one.
+    pub channels: usize,
+    /// Events of one channel that come faster than they leave, or that streams miss and come back for.
+    pub backlog: usize,
+}
+
+/// A server that runs. Dropping it ends it.
+pub trait Server: Sync {
+    /// Its process.
+    fn process(&self) -> &Process;
+
+    /// Where it listens.
+    fn address(&self) -> SocketAddr;
+
+    /// Path and query of a stream that hears a channel, from now on.
+    fn events(&self, channel: &str) -> String {
+        format!("/events?channel={channel}")
+    }
+
+    /// Makes channels `<prefix>-0` … where they do not come into being by themselves.
+    fn create(&self, prefix: &str, channels: usize) -> Result<()> {
+        let _ = (prefix, channels);
+        Ok(())
+    }
+
+    /// Publishes, and returns when all is published.
+    fn publish(&self, publish: &Publish) -> Result<Published> {
+        let target = format!("/publish?{}", publish.query());
+        let answer = Client::connect(self.address())?
+            .ask("POST", &target, None)?
+            .success()?;
+        let answer: Value = serde_json::from_slice(&answer.body)?;
+        let number = |name: &str| answer[name].as_u64().with_context(|| format!("no {name}"));
+        Ok(Published {
+            count: number("published")?,
+            nanos: number("nanos")?,
+        })
+    }
+
+    /// How a stream comes back to where a channel is now; the id is that of its last event. `None`: it cannot.
+    fn place(&self, channel: &str, last_event_id: Option<String>) -> Result<Option<Place>> {
+        let _ = (channel, last_event_id);
+        Ok(None)
+    }
+
+    /// The type of events that it adds of its own.
+    fn own_event_type(&self) -> Option<String> {
+        None
+    }
+}
+
+/// A place in a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Path and query of a stream that goes on there.
+    pub events: String,
+    /// The `Last-Event-ID` that says where that is.
+    pub last_event_id: Option<String>,
+}
+
+/// All contenders, in the order of the tables.
+pub fn all() -> Vec<Box<dyn Contender>> {
+    vec![
+        Box::new(floor::Floor),
+        Box::new(axum::Axum),
+        Box::<fanfare::Fanfare>::default(),
+        Box::new(hub::Hub),
+        Box::new(nchan::Nchan),
+        Box::new(durable_streams::DurableStreams),
+    ]
+}
+
+/// The folder of the repository.
+fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The command that serves one of the contenders of this binary.
+fn serve(name: &str, address: SocketAddr) -> Result<Command> {
+    let mut command = Command::new(env::current_exe()?);
+    command.args(["serve", name, "--listen", &address.to_string()]);
+    Ok(command)
+}
+
+/// A server that is spoken to as this file says.
+struct Plain {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Server for Plain {
+    fn process(&self) -> &Process {
+        &self.process
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// The same, where streams come back with the id of their last event.
+struct Resuming(Plain);
+
+impl Server for Resuming {
+    fn process(&self) -> &Process {
+        self.0.process()
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.0.address()
+    }
+
+    fn place(&self, channel: &str, last_event_id: Option<String>) -> Result<Option<Place>> {
+        Ok(Some(Place {
+            events: self.events(channel),
+            last_event_id,
+        }))
+    }
+}

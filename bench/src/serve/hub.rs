@@ -1,0 +1,151 @@
+//! This host's hub without a guest, and without an HTTP library: what delivery alone costs.
+//!
+//! A thread accepts, reads the head of a request and answers it; from there on a stream is the hub's.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use fanfare::{
+    event::{Data, Event},
+    hub::{
+        Hub, Settings, Space,
+        channel::ChannelName,
+        connection::{OpenOptions, Timing},
+        delivery::{self, Engine, outlet::Framing},
+    },
+};
+use fanfare_bench_protocol::Publish;
+use tokio::{runtime, sync::Semaphore};
+
+const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\
+    Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+/// More than any request of the benchmark has.
+const HEAD_BYTES: usize = 16 * 1024;
+const PLENTY: usize = 1 << 30;
+
+#[derive(Clone)]
+struct Server {
+    hub: Hub,
+    space: Space,
+    seats: Arc<Semaphore>,
+}
+
+/// Serves until the process is ended. A channel keeps `backlog` events.
+pub fn serve(listen: SocketAddr, backlog: usize) -> Result<()> {
+    let engine = Engine::new(&delivery::Settings {
+        shards: thread::available_parallelism()?.get(),
+        connections: PLENTY,
+        connections_per_address: PLENTY,
+        queued_bytes: PLENTY,
+        write_timeout: Duration::from_secs(30),
+    })?;
+    let settings = Settings {
+        history_events: backlog.max(100),
+        history_bytes: PLENTY,
+        history_total_bytes: PLENTY,
+        history_age: Duration::from_secs(600),
+        queue_bytes: 16 << 20,
+        connections: PLENTY,
+        channels_per_connection: 100,
+        event_data: 1 << 20,
+    };
+    let (hub, _ended) = Hub::new(settings, engine);
+    let server = Server {
+        space: hub.space(),
+        seats: Arc::new(Semaphore::new(PLENTY)),
+        hub,
+    };
+    let listener = TcpListener::bind(listen)?;
+    loop {
+        let (socket, _) = listener.accept()?;
+        // A client may have left already; the others are served on.
+        if let Err(error) = server.answer(socket) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+impl Server {
+    fn answer(&self, mut socket: TcpStream) -> Result<()> {
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let head = read_head(&mut socket)?;
+        let target = head.split(' ').nth(1).unwrap_or_default();
+        if let Some(channel) = target.strip_prefix("/events?channel=") {
+            return self.stream(socket, channel, last_event_id(&head));
+        }
+        let Some(query) = target.strip_prefix("/publish?") else {
+            bail!("there is nothing at {target}");
+        };
+        let publish = Publish::from_query(query).map_err(anyhow::Error::msg)?;
+        let space = self.space.clone();
+        thread::spawn(move || {
+            if let Err(error) = publish_all(&space, &publish, socket) {
+                eprintln!("{error:#}");
+            }
+        });
+        Ok(())
+    }
+
+    fn stream(&self, mut socket: TcpStream, channel: &str, last: Option<String>) -> Result<()> {
+        socket.set_nodelay(true)?;
+        let options = OpenOptions {
+            last_event_id: last,
+            timing: Timing {
+                ping: Some(Duration::from_secs(15)),
+                ..Timing::default()
+            },
+            client: None,
+        };
+        let (connection, delivery) = self.hub.open(options)?;
+        self.space.register(&connection, &ChannelName::new(channel)?)?;
+        connection.release();
+        socket.write_all(STREAM.as_bytes())?;
+        socket.set_nonblocking(true)?;
+        let seat = self.seats.clone().try_acquire_owned()?;
+        delivery.take_over(socket, Framing::Chunked, seat);
+        Ok(())
+    }
+}
+
+fn publish_all(space: &Space, publish: &Publish, mut socket: TcpStream) -> Result<()> {
+    let runtime = runtime::Builder::new_current_thread().build()?;
+    let published = publish.rounds(thread::sleep, |channel, _, data| {
+        let event = Event::new(Data::Text(data), space.event_data())?;
+        space.publish(&ChannelName::new(channel)?, &event);
+        runtime.block_on(space.room());
+        anyhow::Ok(())
+    })?;
+    let body = published.json();
+    let length = body.len();
+    write!(
+        socket,
+        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"
+    )?;
+    Ok(())
+}
+
+fn read_head(socket: &mut TcpStream) -> Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut bytes = [0; 4096];
+        let count = socket.read(&mut bytes)?;
+        if count == 0 || head.len() > HEAD_BYTES {
+            bail!("a request without an end");
+        }
+        head.extend_from_slice(&bytes[..count]);
+    }
+    String::from_utf8(head).context("a request that is no text")
+}
+
+fn last_event_id(head: &str) -> Option<String> {
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    lines
+        .find(|(name, _)| name.eq_ignore_ascii_case("last-event-id"))
+        .map(|(_, id)| id.to_owned())
+}

@@ -1,0 +1,84 @@
+//! The whole program, with little of everything, on real sockets.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn bench(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare-bench"));
+    command.args(arguments).arg("--quick").output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_table_has_a_row_for_each_contender() {
+    let output = bench(&["paced", "floor", "axum"]);
+    let table = text(&output.stdout);
+    assert!(output.status.success(), "{table}{}", text(&output.stderr));
+    assert!(table.starts_with("### paced\n"), "{table}");
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with('|')).collect();
+    assert_eq!(rows.len(), 4, "{table}");
+    assert!(rows[2].starts_with("| floor ") && rows[3].starts_with("| axum "));
+    for row in &rows[2..] {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        // Before the closing bar: lost, what was wrong, closed.
+        assert_eq!(cells[cells.len() - 4..], ["0", "0/0/0", "0", ""], "{row}");
+    }
+}
+
+#[test]
+fn json_is_a_line_for_each_load_and_contender() {
+    let output = bench(&[
+        "paced", "burst", "stuck", "resume", "floor", "axum", "--json",
+    ]);
+    let lines = text(&output.stdout);
+    assert!(output.status.success(), "{lines}{}", text(&output.stderr));
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let who = |line: &Value| (line["load"].clone(), line["contender"].clone());
+    let expected = ["paced", "burst", "resume", "stuck"]
+        .map(|load| ["floor", "axum"].map(|contender| (load.into(), contender.into())));
+    assert_eq!(lines.iter().map(who).collect::<Vec<_>>(), expected.concat());
+    for line in &lines {
+        if line["load"] == "resume" {
+            assert_eq!(line["status"], "not-applicable", "{line}");
+            continue;
+        }
+        let deliveries = match line["load"].as_str() {
+            Some("burst") => 100 * 200,
+            _ => 100 * 10,
+        };
+        assert_eq!(line["status"], "measured", "{line}");
+        assert_eq!(line["deliveries"], deliveries, "{line}");
+        for none in [
+            "lost",
+            "duplicated",
+            "reordered",
+            "corrupt",
+            "closed",
+            "failed",
+        ] {
+            assert_eq!(line[none], 0, "{line}");
+        }
+        let latency = &line["latency_us"];
+        assert!(latency["p50"].as_u64() <= latency["max"].as_u64(), "{line}");
+        assert!(latency["p50"].as_u64() > Some(0), "{line}");
+    }
+}
+
+#[test]
+fn a_wrong_name_is_told() {
+    let output = bench(&["pased"]);
+    assert!(!output.status.success());
+    let error = text(&output.stderr);
+    assert!(
+        error.contains("pased is no load and no contender"),
+        "{error}"
+    );
+    assert!(error.contains("durable-streams"), "{error}");
+}
