@@ -103,7 +103,8 @@ impl Server {
             client: None,
         };
         let (connection, delivery) = self.hub.open(options)?;
-        self.space.register(&connection, &ChannelName::new(channel)?)?;
+        self.space
+            .register(&connection, &ChannelName::new(channel)?)?;
         connection.release();
         socket.write_all(STREAM.as_bytes())?;
         socket.set_nonblocking(true)?;

@@ -52,6 +52,9 @@ pub(super) struct Channels {
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) space: u32,
+    /// Whether the hub looks at the history when it is due. It does from the first event on, and until it finds it
+    /// empty.
+    pub(super) watched: bool,
     pub(super) name: ChannelName,
     /// Who hears it: a group in each shard that has somebody.
     parts: SmallVec<[Part; 1]>,
@@ -142,6 +145,7 @@ impl Channels {
         let hash = self.hasher.hash_one((space, name));
         let number = self.channels.insert(Channel {
             space,
+            watched: false,
             name: name.clone(),
             parts: SmallVec::new(),
             history: History::new(forgotten_through),
@@ -194,7 +198,7 @@ fn hash_of(channels: &Slab<Channel>, hasher: &RandomState, number: u32) -> u64 {
 impl Channel {
     /// Whether nothing would be missed if it were gone.
     pub(super) fn is_unused(&self) -> bool {
-        self.parts.is_empty() && !self.history.watched
+        self.parts.is_empty() && !self.watched
     }
 
     /// How many hear it.

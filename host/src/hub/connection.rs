@@ -1,6 +1,6 @@
 //! A connection: one client's stream, as a guest holds it.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, num::NonZero, sync::Arc, time::Duration};
 
 use super::Hub;
 
@@ -74,7 +74,11 @@ pub struct OpenOptions {
 
 /// Names a connection: random, so that it is unique across nodes and restarts, and nobody guesses it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId(u128);
+pub struct ConnectionId(
+    /// Two halves and one of them never zero: a number of 128 bits would cost every connection 24 bytes more.
+    NonZero<u64>,
+    u64,
+);
 
 /// One client's stream.
 #[derive(Debug)]
@@ -86,21 +90,22 @@ pub struct Connection {
 
 impl ConnectionId {
     pub(super) fn random() -> Self {
-        Self(rand::random())
+        Self(rand::random(), rand::random())
     }
 
     /// Reads what was written.
     pub fn parse(text: &str) -> Option<Self> {
         let digits =
             text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let id = digits.then(|| u128::from_str_radix(text, 16).ok());
-        id.flatten().map(Self)
+        let (high, low) = text.split_at_checked(16).filter(|_| digits)?;
+        let half = |text| u64::from_str_radix(text, 16).ok();
+        Some(Self(NonZero::new(half(high)?)?, half(low)?))
     }
 }
 
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        write!(f, "{:016x}{:016x}", self.0, self.1)
     }
 }
 
@@ -157,8 +162,8 @@ mod tests {
         let id = ConnectionId::random();
         assert_eq!(ConnectionId::parse(&id.to_string()), Some(id));
         let zero = "0".repeat(32);
-        assert!(ConnectionId::parse(&zero).is_some());
         for wrong in [
+            &zero,
             "",
             "0",
             "+0",

@@ -15,8 +15,6 @@ pub(super) struct History {
     kept: Option<Box<Kept>>,
     /// Events up to this sequence number may have been on this channel and are not here; later ones are.
     evicted_through: u64,
-    /// Whether the hub looks at it when it is due. It does from the first event on, and until it finds it empty.
-    pub(super) watched: bool,
 }
 
 /// The events of a history.
@@ -44,7 +42,6 @@ impl History {
         Self {
             kept: None,
             evicted_through,
-            watched: false,
         }
     }
 

@@ -502,7 +502,7 @@ impl State {
         match channel.history.due(age) {
             Some(next) => self.expiries.push(Reverse((next, number))),
             None => {
-                channel.history.watched = false;
+                channel.watched = false;
                 self.forget_if_unused(number);
             }
         }

@@ -219,8 +219,8 @@ impl Space {
             .history
             .push(frame, self.number, settings, &mut state.ids);
         state.history_cost = state.history_cost + channel.history.cost() - before;
-        if !channel.history.is_empty() && !channel.history.watched {
-            channel.history.watched = true;
+        if !channel.history.is_empty() && !channel.watched {
+            channel.watched = true;
             state.expiries.push(Reverse((due, number)));
         }
         delivered
