@@ -73,6 +73,11 @@ impl Results {
             .unwrap_or_else(|| panic!("step {step} failed: {}", self.0[step]))
     }
 
+    /// Whether the step at this place succeeded.
+    pub(crate) fn is_ok(&self, step: usize) -> bool {
+        self.0[step].get("ok").is_some()
+    }
+
     /// The case and the sentence of the error of the step at this place.
     #[track_caller]
     pub(crate) fn error(&self, step: usize) -> (&str, &str) {

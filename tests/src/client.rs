@@ -1,6 +1,8 @@
 //! HTTP/1.1 over a socket of its own, plain or TLS: requests, answers, event streams, and anything else a test wants
 //! to write.
 
+pub mod chunks;
+
 mod body;
 
 use std::{
@@ -11,13 +13,16 @@ use std::{
 };
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Type};
 
 use self::body::{Http1Body, framing};
 use crate::{
     stream::{Body, End, Leave, Stream},
     wait::PATIENCE,
 };
+
+/// What is read at a time.
+const FILL: usize = 64 * 1024;
 
 /// A request.
 #[derive(Debug, Clone)]
@@ -205,6 +210,25 @@ impl Socket {
     #[track_caller]
     pub fn connect(address: SocketAddr) -> Self {
         let tcp = TcpStream::connect_timeout(&address, PATIENCE).expect("the node takes sockets");
+        Self::over(tcp, address)
+    }
+
+    /// A plain socket for which the kernel takes few bytes more than are read.
+    #[track_caller]
+    pub fn connect_narrow(address: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)
+            .expect("a socket");
+        // Set before it connects: the window that is offered first is never taken back.
+        socket
+            .set_recv_buffer_size(4096)
+            .expect("a socket has options");
+        socket
+            .connect_timeout(&address.into(), PATIENCE)
+            .expect("the node takes sockets");
+        Self::over(socket.into(), address)
+    }
+
+    fn over(tcp: TcpStream, address: SocketAddr) -> Self {
         tcp.set_nodelay(true).expect("a socket has options");
         tcp.set_read_timeout(Some(PATIENCE))
             .expect("a socket has options");
@@ -348,8 +372,22 @@ impl Socket {
         std::mem::take(&mut self.buffer)
     }
 
+    /// Reads at least one byte and at most so many; nothing at the end.
+    #[track_caller]
+    pub fn read_some(&mut self, most: usize) -> Vec<u8> {
+        if self.buffer.is_empty() {
+            self.fill_with(most);
+        }
+        let rest = self.buffer.split_off(most.min(self.buffer.len()));
+        std::mem::replace(&mut self.buffer, rest)
+    }
+
     /// Says that nothing more will be sent, and goes on reading.
-    pub fn half_close(&self) {
+    pub fn half_close(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.conn.send_close_notify();
+            tls.flush().expect("the socket is open");
+        }
         self.tcp
             .shutdown(Shutdown::Write)
             .expect("the socket is open");
@@ -365,10 +403,17 @@ impl Socket {
     /// Reads more into the buffer; 0 at the end, for which a reset counts as well.
     #[track_caller]
     fn fill(&mut self) -> usize {
-        let mut chunk = [0; 64 * 1024];
+        self.fill_with(FILL)
+    }
+
+    /// As [`Socket::fill`], at most so many bytes.
+    #[track_caller]
+    fn fill_with(&mut self, most: usize) -> usize {
+        let mut chunk = [0; FILL];
+        let chunk = &mut chunk[..most.min(FILL)];
         let read = match &mut self.tls {
-            Some(tls) => tls.read(&mut chunk),
-            None => self.tcp.read(&mut chunk),
+            Some(tls) => tls.read(chunk),
+            None => self.tcp.read(chunk),
         };
         match read {
             Ok(bytes) => {
@@ -378,7 +423,7 @@ impl Socket {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 panic!("the node sent nothing for {PATIENCE:?}")
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.fill(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.fill_with(most),
             Err(_) => 0,
         }
     }

@@ -8,6 +8,7 @@
 //! - [`stream`]: an event stream, whatever it came over.
 //! - [`sse`]: a parser of event streams, written from the standard and not from the host.
 //! - [`tls`]: certificates that last for a test.
+//! - [`nginx`]: a proxy in between.
 //! - [`redis`]: a Redis server that a test may stop and start.
 //! - [`browser`]: Chromium, driven over the DevTools protocol.
 //! - [`site`]: a page of another origin.
@@ -18,6 +19,7 @@
 pub mod browser;
 pub mod client;
 pub mod http2;
+pub mod nginx;
 pub mod node;
 pub mod redis;
 pub mod site;

@@ -8,9 +8,11 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
     thread,
 };
 
+use rustls::ClientConfig;
 use tempfile::TempDir;
 
 use self::lines::Lines;
@@ -35,6 +37,8 @@ pub struct Setup {
 pub struct Node {
     /// Where it listens.
     pub address: SocketAddr,
+    /// What its clients speak TLS with, if they do.
+    tls: Option<Arc<ClientConfig>>,
     process: Child,
     stdout: Lines,
     stderr: Lines,
@@ -169,6 +173,7 @@ impl Setup {
         let stderr = Lines::of(process.stderr.take().expect("stderr is piped"));
         Node {
             address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            tls: None,
             process,
             stdout,
             stderr,
@@ -209,10 +214,19 @@ impl Node {
         format!("http://{}{target}", self.address)
     }
 
+    /// From now on every socket to it speaks TLS, with this configuration.
+    pub fn over_tls(mut self, client: Arc<ClientConfig>) -> Self {
+        self.tls = Some(client);
+        self
+    }
+
     /// A socket to it.
     #[track_caller]
     pub fn connect(&self) -> Socket {
-        Socket::connect(self.address)
+        match &self.tls {
+            Some(config) => Socket::connect_tls(self.address, config.clone()),
+            None => Socket::connect(self.address),
+        }
     }
 
     /// Sends a request over a socket of its own and reads the complete response.
@@ -270,6 +284,25 @@ impl Node {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// What it has in memory, in bytes.
+    #[track_caller]
+    pub fn memory(&self) -> usize {
+        // Not everywhere is there a `ps`, and not everywhere this.
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let kilobytes = match status.split_once("VmRSS:") {
+            Some((_, rest)) => rest.split_whitespace().next().map(str::to_owned),
+            None => {
+                let asked = Command::new("ps")
+                    .args(["-o", "rss=", "-p", &self.pid().to_string()])
+                    .output()
+                    .expect("`ps` is there");
+                Some(String::from_utf8_lossy(&asked.stdout).trim().to_owned())
+            }
+        };
+        let kilobytes = kilobytes.and_then(|number| number.parse::<usize>().ok());
+        kilobytes.expect("a number of kilobytes") * 1024
     }
 
     /// Sends it a signal, such as `TERM`.

@@ -76,6 +76,11 @@ impl<'a> Script<'a> {
                 wait(|| Ok(!connection.is_open()))
             }
 
+            "wait-left" => {
+                let (channel, connection) = (text(first)?, self.connection()?);
+                wait(|| Ok(!connection.channels().contains(&channel)))
+            }
+
             // === publishers and publishing ===
             "in-memory" => self.publish_through(Ok(Publisher::in_memory())),
             "open" => self.publish_through(Publisher::open(&text(first)?)),
