@@ -3,7 +3,7 @@
 //! # Layout
 //!
 //! - [`cli`]: the commands of the binary.
-//! - [`http`]: the public listener, routing, the upgrade of a request to an event stream.
+//! - [`http`]: the listeners, routing, the upgrade of a request to an event stream; metrics.
 //! - [`guest`]: engine, apps, instances, limits, and the functions that guests import.
 //! - [`broker`]: what carries events between nodes.
 //! - [`hub`]: channels, connections, history and delivery on this node.

@@ -12,6 +12,7 @@ mod guests {
 /// Scripts for the guest `probe`.
 mod probe;
 
+mod admin;
 mod bad_guests;
 mod bad_input;
 mod browser;
@@ -24,6 +25,7 @@ mod framing;
 mod http;
 mod isolation;
 mod lifecycle;
+mod node_limits;
 mod proxy;
 mod race;
 mod redis;

@@ -7,7 +7,7 @@ mod body;
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     sync::Arc,
     time::Instant,
 };
@@ -226,6 +226,18 @@ impl Socket {
             .connect_timeout(&address.into(), PATIENCE)
             .expect("the node takes sockets");
         Self::over(socket.into(), address)
+    }
+
+    /// A plain socket of a client with this address.
+    #[track_caller]
+    pub fn connect_from(client: IpAddr, address: SocketAddr) -> Self {
+        let domain = Domain::for_address(address);
+        let tcp = socket2::Socket::new(domain, Type::STREAM, None).expect("there are sockets");
+        tcp.bind(&SocketAddr::new(client, 0).into())
+            .expect("the address is this machine's");
+        tcp.connect_timeout(&address.into(), PATIENCE)
+            .expect("the node takes sockets");
+        Self::over(tcp.into(), address)
     }
 
     fn over(tcp: TcpStream, address: SocketAddr) -> Self {

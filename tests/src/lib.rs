@@ -7,6 +7,7 @@
 //! - [`http2`]: the same over HTTP/2.
 //! - [`stream`]: an event stream, whatever it came over.
 //! - [`sse`]: a parser of event streams, written from the standard and not from the host.
+//! - [`metrics`]: a strict parser of metrics, written from the format's description and not from the host.
 //! - [`tls`]: certificates that last for a test.
 //! - [`nginx`]: a proxy in between.
 //! - [`redis`]: a Redis server that a test may stop and start.
@@ -19,6 +20,7 @@
 pub mod browser;
 pub mod client;
 pub mod http2;
+pub mod metrics;
 pub mod nginx;
 pub mod node;
 pub mod redis;

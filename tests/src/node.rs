@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use self::lines::Lines;
 use crate::{
     client::{Request, Response, Socket},
+    metrics::Metrics,
     stream::Stream,
     wait,
 };
@@ -245,6 +246,23 @@ impl Node {
     #[track_caller]
     pub fn post(&self, target: &str, body: impl Into<Vec<u8>>) -> Response {
         self.request(&Request::post(target, body))
+    }
+
+    /// Where its admin listener is.
+    #[track_caller]
+    pub fn admin(&self) -> SocketAddr {
+        let line = self.wait_for_log("admin listening");
+        let address = line.split("address=").nth(1);
+        let address = address.and_then(|address| address.trim().parse().ok());
+        address.unwrap_or_else(|| panic!("no address in {line:?}"))
+    }
+
+    /// What its metrics say.
+    #[track_caller]
+    pub fn metrics(&self) -> Metrics {
+        let page = Socket::connect(self.admin()).request(&Request::get("/metrics"));
+        assert_eq!(page.status(), 200, "{}", page.text());
+        Metrics::parse(page.text())
     }
 
     /// Opens an event stream as `EventSource` does.

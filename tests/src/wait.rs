@@ -27,6 +27,23 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Waits until nothing is wrong; `wrong` says what is.
+#[track_caller]
+pub fn until_right(mut wrong: impl FnMut() -> String) {
+    let begun = Instant::now();
+    loop {
+        let wrong = wrong();
+        if wrong.is_empty() {
+            return;
+        }
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "waited {PATIENCE:?} in vain: {wrong}"
+        );
+        thread::sleep(LOOK);
+    }
+}
+
 /// Waits until `condition` holds.
 #[track_caller]
 pub fn until_true(what: &str, mut condition: impl FnMut() -> bool) {

@@ -18,6 +18,8 @@ pub struct Cli {
 enum Command {
     /// Serve one guest without a configuration, or all apps of a fanfare.toml
     Serve(serve::Serve),
+    /// Open many streams of an address, here or elsewhere, and say how they fare
+    Bench(fanfare_load::Options),
     /// Print the JSON schema of fanfare.toml, for editors
     Schema,
 }
@@ -27,6 +29,7 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Serve(serve) => serve.run(),
+            Command::Bench(options) => options.run(),
             Command::Schema => schema::run(),
         }
     }

@@ -9,7 +9,7 @@ use std::{
     pin::pin,
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -23,13 +23,13 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    config::{Address, Config, LogFormat, Variable},
+    config::{Address, Admin, Config, LogFormat, Variable},
     guest::{
         app::{App, Phase},
         engine::{Guests, engine},
         shared::Shared,
     },
-    http::{body::Bodies, listener::Listener, routes::Routes, service::Node, tls},
+    http::{admin, body::Bodies, listener::Listener, routes::Routes, service::Node, tls},
     hub::delivery::{self, Engine as DeliveryEngine},
     redis_pool::{self, RedisPool},
     telemetry,
@@ -55,6 +55,9 @@ pub struct Serve {
     /// Listen here instead of where the configuration says
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    /// Serve metrics and health here, on an address of loopback
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin: Option<SocketAddr>,
     /// A variable of the guest
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = variable, requires = "guest")]
     variables: Vec<(String, String)>,
@@ -109,6 +112,10 @@ impl Serve {
         if let Some(address) = self.listen {
             config.listen.address = address;
         }
+        if let Some(address) = self.admin {
+            let admin = Admin::new(address).with_context(|| format!("--admin {address}"))?;
+            config.admin = Some(admin);
+        }
         if let Some(log) = self.log {
             config.log.format = match log {
                 Log::Text => LogFormat::Text,
@@ -142,6 +149,7 @@ fn threads(name: &str) -> io::Result<Runtime> {
 }
 
 async fn serve(config: Config, guests: Handle) -> Result<()> {
+    let started = SystemTime::now();
     // First of all, so that a signal during the start is not lost.
     let mut terminate = unix::signal(unix::SignalKind::terminate())?;
     let mut interrupt = unix::signal(unix::SignalKind::interrupt())?;
@@ -155,7 +163,9 @@ async fn serve(config: Config, guests: Handle) -> Result<()> {
         )
     })?;
     let address = listener.address()?;
-    let apps = apps(&config, guests)?;
+    let admin = admin_listener(&config).await?;
+    let delivery = delivery_engine(&config).context("cannot start the threads that deliver")?;
+    let apps = apps(&config, guests, &delivery)?;
     let routes = apps
         .iter()
         .map(|app| (app.shared.route.clone(), app.clone()));
@@ -166,6 +176,14 @@ async fn serve(config: Config, guests: Handle) -> Result<()> {
         development: config.node.development,
     };
     info!(%address, "listening");
+    let serve_admin = serve_admin(
+        admin.as_ref(),
+        admin::Admin {
+            node: node.clone(),
+            delivery,
+            started,
+        },
+    );
     // Each app serves as soon as it has started, whatever the others do.
     let starts = apps.iter().map(|app| async {
         app.start().await;
@@ -178,7 +196,7 @@ async fn serve(config: Config, guests: Handle) -> Result<()> {
             )),
         }
     });
-    let serve = async { tokio::join!(listener.serve(node), join_all(starts)) };
+    let serve = async { tokio::join!(listener.serve(node), serve_admin, join_all(starts)) };
     let shut_down = async {
         info!("shutting down; a second signal ends it at once");
         let deadline = Instant::now() + config.node.drain_timeout;
@@ -190,6 +208,10 @@ async fn serve(config: Config, guests: Handle) -> Result<()> {
         listener
             .drain(deadline.max(Instant::now() + LAST_WORDS))
             .await;
+        // Whoever watches sees the rest go.
+        if let Some(admin) = &admin {
+            admin.drain(Instant::now() + LAST_WORDS).await;
+        }
     };
     let mut serve = pin!(serve);
     tokio::select! {
@@ -205,8 +227,30 @@ async fn serve(config: Config, guests: Handle) -> Result<()> {
     Ok(())
 }
 
+/// The admin listener, if there is to be one.
+async fn admin_listener(config: &Config) -> Result<Option<Listener>> {
+    let Some(config) = &config.admin else {
+        return Ok(None);
+    };
+    let listener = admin::bind(config).await.with_context(|| {
+        format!(
+            "cannot open the admin listener on {}; choose another address with `--admin` or `admin.address`",
+            config.address
+        )
+    })?;
+    let address = listener.address()?;
+    info!(%address, "admin listening");
+    Ok(Some(listener))
+}
+
+async fn serve_admin(listener: Option<&Listener>, admin: admin::Admin) {
+    if let Some(listener) = listener {
+        listener.serve(admin).await;
+    }
+}
+
 /// The apps, compiled. Nothing of them runs yet.
-fn apps(config: &Config, threads: Handle) -> Result<Vec<Arc<App>>> {
+fn apps(config: &Config, threads: Handle, delivery: &DeliveryEngine) -> Result<Vec<Arc<App>>> {
     let redis = Arc::new(RedisPool::new(redis_pool::Settings {
         ca_file: config.redis.ca_file.clone(),
         timeout: config.redis.timeout,
@@ -215,7 +259,6 @@ fn apps(config: &Config, threads: Handle) -> Result<Vec<Arc<App>>> {
     let engine = engine();
     let engine = engine.map_err(|error| anyhow!("cannot make the engine for guests: {error:#}"))?;
     let guests = Guests { engine, threads };
-    let delivery = delivery_engine(config).context("cannot start the threads that deliver")?;
     let load = |(name, app): (&String, &crate::config::App)| {
         let (shared, ended) = Shared::new(
             name.clone(),

@@ -1,26 +1,24 @@
 //! `[listen]`: the public listener.
 
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
 
 use super::checks::{Checks, MOST};
 use super::error::KeyPath;
 use super::schema::{DurationText, PathText, SizeText};
 use super::units::MOST_BYTES;
-use super::{path, units};
+use super::{path, socket_address, units};
 
 /// Where clients connect, and what one of them may take before a handler sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Listen {
     /// The IP address and port. `0.0.0.0:8080` or `[::]:8080` to be reached from other machines.
-    #[serde(deserialize_with = "socket_address")]
+    #[serde(deserialize_with = "socket_address::deserialize")]
     pub address: SocketAddr,
     /// Serves HTTPS in place of HTTP.
     #[schemars(with = "Tls")]
@@ -89,27 +87,4 @@ impl Listen {
         checks.not_zero(at, "write-timeout", self.write_timeout);
         checks.size(at, "bodies", self.bodies, 64 << 10..=MOST_BYTES);
     }
-}
-
-fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    struct Text;
-
-    impl Visitor<'_> for Text {
-        type Value = SocketAddr;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an IP address and a port as text, such as \"127.0.0.1:8080\"")
-        }
-
-        fn visit_str<E: Error>(self, text: &str) -> Result<SocketAddr, E> {
-            text.parse().map_err(|_| {
-                E::custom(
-                    "must be an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"; host names \
-                     are not looked up here",
-                )
-            })
-        }
-    }
-
-    deserializer.deserialize_str(Text)
 }

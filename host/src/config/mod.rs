@@ -6,6 +6,7 @@
 //! key, and never hold a value that came from the environment.
 
 mod address;
+mod admin;
 mod app;
 mod broker;
 mod capabilities;
@@ -27,6 +28,7 @@ mod reference;
 mod route;
 mod schema;
 mod secret;
+mod socket_address;
 mod source;
 mod streams;
 mod suggest;
@@ -42,6 +44,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use self::address::{Address, AddressError, REDIS_PORT};
+pub use self::admin::{Admin, NotLoopback};
 pub use self::app::App;
 pub use self::broker::Broker;
 pub use self::capabilities::Capabilities;
@@ -71,6 +74,9 @@ pub struct Config {
     pub node: Node,
     /// Where clients connect.
     pub listen: Listen,
+    /// Where those who run the node connect.
+    #[schemars(with = "Admin")]
+    pub admin: Option<Admin>,
     /// The node's log.
     pub log: Log,
     /// Every connection to a Redis server.
@@ -143,6 +149,9 @@ impl Config {
         let mut checks = Checks::default();
         self.node.check(&root.key("node"), &mut checks);
         self.listen.check(&root.key("listen"), &mut checks);
+        if let Some(admin) = &self.admin {
+            admin.check(&root.key("admin"), &mut checks);
+        }
         self.log.check(&root.key("log"), &mut checks);
         self.redis.check(&root.key("redis"), &mut checks);
         for (label, broker) in &self.brokers {

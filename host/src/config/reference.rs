@@ -18,7 +18,7 @@ pub fn reference() -> String {
     let page = Page { root: &schema };
     let mut text = INTRO.to_owned();
     // In the order in which a reader meets them, and not in that of the alphabet.
-    for section in ["node", "listen", "log", "redis", "brokers", "apps"] {
+    for section in ["node", "listen", "admin", "log", "redis", "brokers", "apps"] {
         page.section(section, &schema["properties"][section], &mut text);
     }
     // The schema is the code's own; writing to a text does not fail.

@@ -132,7 +132,7 @@ fn unknown_keys() {
     );
     says(
         "[nodes]",
-        "1:2: nodes: not a known key; did you mean `node`? known keys: `node`, `listen`, `log`, `redis`, \
+        "1:2: nodes: not a known key; did you mean `node`? known keys: `node`, `listen`, `admin`, `log`, `redis`, \
          `brokers`, `apps`",
     );
     says(
@@ -296,6 +296,23 @@ fn bounds() {
     ] {
         parse(&format!("{app}{fine}")).unwrap();
     }
+}
+
+#[test]
+fn the_admin_listener_is_absent_or_on_loopback() {
+    assert_eq!(parse("").unwrap().admin, None);
+    let admin = parse("[admin]\naddress = \"[::1]:0\"").unwrap().admin;
+    assert_eq!(admin.unwrap().address.to_string(), "[::1]:0");
+    says(
+        "[admin]\naddress = \"0.0.0.0:9090\"",
+        "2:11: admin.address: the admin listener has no authentication yet, so it listens on loopback only, such as \
+         \"127.0.0.1:9090\"; reach it from elsewhere through a tunnel, or a proxy that asks who comes (it is \
+         \"0.0.0.0:9090\")",
+    );
+    says(
+        "[admin]",
+        "1:1: admin: the key `address` is missing; add `address = …` here",
+    );
 }
 
 #[test]

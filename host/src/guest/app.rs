@@ -20,6 +20,7 @@ use tracing::{Span, debug, error, error_span, info, warn};
 use wasmtime::Store;
 
 use super::{
+    answers::Answers,
     bindings::{
         exports::fanfare::sse::handler,
         fanfare::sse::connections::{self, Disconnection},
@@ -58,6 +59,8 @@ pub struct App {
     guest: Checked,
     /// What its calls share.
     pub shared: Arc<Shared>,
+    /// What its requests were answered with.
+    pub answers: Answers,
     /// Whether clients may see what went wrong.
     development: bool,
     /// Room for calls of `handle`.
@@ -106,6 +109,7 @@ impl App {
                 shared.limits.calls.min(Semaphore::MAX_PERMITS),
             )),
             shared: Arc::new(shared),
+            answers: Answers::default(),
             development,
             phase: Mutex::new(Phase::Starting),
             calls: TaskTracker::new(),
@@ -180,6 +184,12 @@ impl App {
 
     /// Has a request handled. Returns as soon as there is an answer; the handler may go on after it.
     pub async fn handle(self: &Arc<Self>, incoming: Incoming) -> Answer {
+        let answer = self.answer(incoming).await;
+        self.answers.count(&answer);
+        answer
+    }
+
+    async fn answer(self: &Arc<Self>, incoming: Incoming) -> Answer {
         match self.phase() {
             Phase::Serving => {}
             Phase::Failed(reason) if self.development => return Answer::Busy(reason),

@@ -10,12 +10,14 @@
 //! - [`state`]: what belongs to one instance.
 //! - [`limits`]: memory and CPU time.
 //! - [`request`]: a request on its way through a guest, and its answer.
+//! - [`answers`]: what requests were answered with, counted.
 //! - [`origin`]: which pages may read a stream.
 //! - [`registry`]: named values that outlive a call.
 //! - [`output`]: what guests print.
 //! - [`imports`]: what guests import, one file for each interface.
 //! - [`bindings`]: the contract as generated Rust; [`error`]: its errors.
 
+pub mod answers;
 pub mod app;
 pub mod bindings;
 pub mod call;

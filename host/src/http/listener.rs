@@ -1,4 +1,4 @@
-//! The public listener: accepts sockets, speaks HTTP/1.1 and HTTP/2 on them, and drains.
+//! A listener: accepts sockets, speaks HTTP/1.1 and HTTP/2 on them, and drains.
 
 use std::{
     convert::Infallible,
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use hyper::{Request, body::Incoming, service::service_fn};
+use hyper::{Method, Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -30,7 +30,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use super::{
-    service::{Node, Peer},
+    response::without_body,
+    service::{Peer, Service},
     socket::Socket,
     stuck::Streams,
     takeover::{Exit, Leaving},
@@ -104,7 +105,7 @@ impl Listener {
     }
 
     /// Accepts sockets until the listener drains.
-    pub async fn serve(&self, node: Node) {
+    pub async fn serve(&self, service: impl Service) {
         loop {
             // Past the limit sockets wait in the backlog of the kernel, not in the memory of the node.
             let accepted = tokio::select! {
@@ -122,7 +123,7 @@ impl Listener {
             // An IPv4 client of a socket for both versions is shown as what it is.
             let address = address.ip().to_canonical();
             self.tasks
-                .spawn(self.connection(stream, address, node.clone(), room));
+                .spawn(self.connection(stream, address, service.clone(), room));
         }
     }
 
@@ -139,13 +140,13 @@ impl Listener {
 
     /// One socket, from the handshake to its end, or until an event stream takes it over. Its seat is a place among
     /// all sockets.
-    fn connection(
+    fn connection<S: Service>(
         &self,
         stream: TcpStream,
         address: IpAddr,
-        node: Node,
+        service: S,
         seat: OwnedSemaphorePermit,
-    ) -> impl Future<Output = ()> + use<> {
+    ) -> impl Future<Output = ()> + use<S> {
         let (protocol, tls) = (self.protocol.clone(), self.tls.clone());
         let (head_timeout, write_timeout) = (self.head_timeout, self.write_timeout);
         let (drain, stop) = (self.drain.clone(), self.stop.clone());
@@ -164,7 +165,7 @@ impl Listener {
             let exit = tls.is_none().then(Exit::default);
             let talk = Talk {
                 protocol,
-                node,
+                service,
                 peer: Peer {
                     address,
                     abort: abort.clone(),
@@ -214,20 +215,20 @@ impl Listener {
 }
 
 /// HTTP on one socket.
-struct Talk {
+struct Talk<S> {
     protocol: Builder<TokioExecutor>,
-    node: Node,
+    service: S,
     peer: Peer,
     head_timeout: Duration,
     write_timeout: Duration,
     drain: CancellationToken,
 }
 
-impl Talk {
+impl<S: Service> Talk<S> {
     async fn over(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let Self {
             protocol,
-            node,
+            service,
             peer,
             head_timeout,
             write_timeout,
@@ -236,15 +237,22 @@ impl Talk {
         let (streams, exit) = (peer.streams.clone(), peer.exit.clone());
         let address = peer.address;
         let heard = Arc::new(AtomicBool::new(false));
-        let service = service_fn({
+        let answer = service_fn({
             let heard = heard.clone();
             move |request: Request<Incoming>| {
                 heard.store(true, Ordering::Relaxed);
-                let (node, peer) = (node.clone(), peer.clone());
-                async move { Ok::<_, Infallible>(node.serve(request, peer).await) }
+                let (service, peer) = (service.clone(), peer.clone());
+                async move {
+                    let head = request.method() == Method::HEAD;
+                    let response = service.respond(request, peer).await;
+                    Ok::<_, Infallible>(match head {
+                        true => without_body(response),
+                        false => response,
+                    })
+                }
             }
         });
-        let connection = protocol.serve_connection(TokioIo::new(stream), service);
+        let connection = protocol.serve_connection(TokioIo::new(stream), answer);
         tokio::pin!(connection);
         // The library begins to count when it knows the version; a client that sends less than that would stay.
         let silent = async {

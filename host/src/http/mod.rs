@@ -12,10 +12,15 @@
 //! - [`routes`]: which app a path belongs to.
 //! - [`response`]: an answer as HTTP.
 //! - [`health`]: whether the node lives, and whether it serves.
+//! - [`admin`]: what the admin listener answers.
+//! - [`metrics`]: which metrics there are; [`exposition`]: how they are written.
 
+pub mod admin;
 pub mod body;
+pub mod exposition;
 pub mod health;
 pub mod listener;
+pub mod metrics;
 pub mod response;
 pub mod routes;
 pub mod service;

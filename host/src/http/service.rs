@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{
-    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
+    HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
 };
 use hyper::body::Incoming as RequestBody;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ use tracing::{debug, info};
 use super::{
     body::{Bodies, Refused},
     health,
-    response::{Body, Carrier, plain, response, without_body},
+    response::{Body, Carrier, plain, response},
     routes::Routes,
     stuck::Streams,
     takeover::Exit,
@@ -50,17 +50,17 @@ pub struct Peer {
     pub exit: Option<Exit>,
 }
 
-impl Node {
-    /// Answers a request.
-    pub async fn serve(&self, request: Request<RequestBody>, peer: Peer) -> Response<Body> {
-        let head = request.method() == Method::HEAD;
-        let response = self.respond(request, peer).await;
-        match head {
-            true => without_body(response),
-            false => response,
-        }
-    }
+/// What answers the requests that come to a listener.
+pub trait Service: Clone + Send + Sync + 'static {
+    /// Answers a request. A HEAD is answered as a GET would be: its body is left out on the way.
+    fn respond(
+        &self,
+        request: Request<RequestBody>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}
 
+impl Service for Node {
     async fn respond(&self, request: Request<RequestBody>, peer: Peer) -> Response<Body> {
         match request.uri().path() {
             health::LIVE => return health::live(),
@@ -86,7 +86,9 @@ impl Node {
         }
         response
     }
+}
 
+impl Node {
     async fn answer(
         &self,
         app: &Arc<App>,

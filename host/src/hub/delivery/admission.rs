@@ -41,6 +41,11 @@ impl Admission {
         }
     }
 
+    /// How many there are.
+    pub(super) fn admitted(&self) -> usize {
+        self.admitted
+    }
+
     /// Counts a connection. What is returned is to be handed to [`Admission::leave`].
     pub(super) fn admit(&mut self, address: Option<IpAddr>) -> Result<u32, HubError> {
         if self.admitted >= self.limit {
@@ -130,7 +135,7 @@ mod tests {
         for place in [a, a, b] {
             admission.leave(place);
         }
-        assert_eq!((admission.admitted, admission.clients.len()), (0, 1));
+        assert_eq!((admission.admitted(), admission.clients.len()), (0, 1));
         assert!(admission.by_address.is_empty());
     }
 

@@ -12,7 +12,10 @@ const FEW: usize = 32;
 pub(super) enum Group {
     /// Most channels have few. In no order.
     Few(SmallVec<[u32; 4]>),
-    /// Boxed, because there may be a million groups of one.
+    #[expect(
+        clippy::box_collection,
+        reason = "there may be a million groups of one"
+    )]
     Many(Box<HashSet<u32>>),
 }
 

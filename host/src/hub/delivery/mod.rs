@@ -194,6 +194,11 @@ impl Engine {
         self.shared.queued.load(Ordering::Relaxed)
     }
 
+    /// Connections of all hubs that hold a socket, or wait for one: those that count against the node's limit.
+    pub fn connections(&self) -> usize {
+        self.shared.admission.lock().admitted()
+    }
+
     /// Waits until the shards have done most of what they were told.
     pub(super) async fn room(&self) {
         for shard in &self.shared.shards {

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice, Read, Write},
+    net::Shutdown,
     sync::Arc,
 };
 
@@ -313,6 +314,16 @@ impl Outlet {
             }
         }
         false
+    }
+
+    /// Closes the socket after what was written.
+    pub(super) fn hang_up(&mut self, scratch: &mut [u8]) {
+        if let Sink::Socket { stream, .. } = &self.sink {
+            // One that is closed while it has something unread is reset, and what was written last is lost.
+            let _ = stream.shutdown(Shutdown::Write);
+            self.hear(scratch);
+        }
+        self.sink = Sink::Gone;
     }
 
     /// Whether something waits.

@@ -360,7 +360,7 @@ impl Shard {
             outlet.report();
             match flushed {
                 Flushed::All if outlet.ended.is_some() => {
-                    outlet.sink = Sink::Gone;
+                    outlet.hang_up(&mut self.scratch);
                     self.finish(number);
                 }
                 Flushed::All => {}
