@@ -39,7 +39,7 @@ struct Server {
 /// Serves until the process is ended. A channel keeps `backlog` events.
 pub fn serve(listen: SocketAddr, backlog: usize) -> Result<()> {
     let engine = Engine::new(&delivery::Settings {
-        shards: thread::available_parallelism()?.get(),
+        shards: delivery::Settings::shards(),
         connections: PLENTY,
         connections_per_address: PLENTY,
         queued_bytes: PLENTY,

@@ -4,11 +4,9 @@ use std::{
     fmt,
     io::{self, Write},
     net::SocketAddr,
-    num::NonZero,
     path::PathBuf,
     pin::pin,
     sync::Arc,
-    thread,
     time::{Duration, SystemTime},
 };
 
@@ -278,11 +276,14 @@ fn apps(config: &Config, threads: Handle, delivery: &DeliveryEngine) -> Result<V
     config.apps.iter().map(load).collect()
 }
 
-/// What delivers the events of all apps: a thread for each core.
+/// What delivers the events of all apps.
 fn delivery_engine(config: &Config) -> io::Result<DeliveryEngine> {
     let node = &config.node;
     DeliveryEngine::new(&delivery::Settings {
-        shards: thread::available_parallelism().map_or(1, NonZero::get),
+        shards: match node.shards {
+            0 => delivery::Settings::shards(),
+            shards => shards,
+        },
         connections: node.connections,
         connections_per_address: match node.connections_per_address {
             0 => usize::MAX,

@@ -36,6 +36,10 @@ pub struct Node {
     #[serde(with = "units::size")]
     #[schemars(with = "SizeText")]
     pub queued_bytes: u64,
+    /// Threads that deliver events to sockets; `0` for half of the machine's cores. The other half is for the system,
+    /// which does most of what a delivery costs, and for guests.
+    #[schemars(range(max = 1024))]
+    pub shards: usize,
 }
 
 impl Default for Node {
@@ -47,6 +51,7 @@ impl Default for Node {
             connections: 1_000_000,
             connections_per_address: 0,
             queued_bytes: 512 << 20,
+            shards: 0,
         }
     }
 }
@@ -56,6 +61,7 @@ impl Node {
         let per_address = self.connections_per_address;
         checks.count(at, "connections", self.connections, 1..=MOST);
         checks.count(at, "connections-per-address", per_address, 0..=MOST);
+        checks.count(at, "shards", self.shards, 0..=1024);
         checks.size(at, "queued-bytes", self.queued_bytes, 1 << 20..=MOST_BYTES);
     }
 }

@@ -1,6 +1,6 @@
 //! A group: the connections of one shard that hear one channel.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use smallvec::{SmallVec, smallvec};
 
@@ -16,7 +16,13 @@ pub(super) enum Group {
         clippy::box_collection,
         reason = "there may be a million groups of one"
     )]
-    Many(Box<HashSet<u32>>),
+    /// In the order of their numbers, which is about the order in which they came and in which the system has put down
+    /// what it knows of their sockets: writing in any other costs more.
+    #[expect(
+        clippy::box_collection,
+        reason = "there may be a million groups of one"
+    )]
+    Many(Box<BTreeSet<u32>>),
 }
 
 impl Group {
@@ -30,7 +36,7 @@ impl Group {
             Self::Few(few) if few.contains(&number) => {}
             Self::Few(few) if few.len() < FEW => few.push(number),
             Self::Few(few) => {
-                let mut many: HashSet<_> = few.drain(..).collect();
+                let mut many: BTreeSet<_> = few.drain(..).collect();
                 many.insert(number);
                 *self = Self::Many(Box::new(many));
             }
@@ -52,8 +58,6 @@ impl Group {
                 // Well below the bound, so that one that comes and goes does not turn it to and fro.
                 if many.len() <= FEW / 2 {
                     *self = Self::Few(many.iter().copied().collect());
-                } else if many.len() < many.capacity() / 8 {
-                    many.shrink_to(many.len() * 2);
                 }
             }
         }
@@ -74,8 +78,6 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
     use super::*;
