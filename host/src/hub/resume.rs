@@ -38,7 +38,7 @@ pub(super) struct Ids {
 #[derive(Debug, Default)]
 struct OwnIds {
     places: HashMap<Arc<str>, Place>,
-    /// One id was on two channels at a time.
+    /// One id was on two channels at a time, be it one that the hub gave.
     reused: bool,
 }
 
@@ -83,11 +83,12 @@ impl Ids {
     }
 
     pub(super) fn add(&mut self, space: u32, id: &Arc<str>, sequence: u64) {
+        let given = self.parse(id).is_some();
         let own = self.own.entry(space).or_default();
         let place = own.places.entry(id.clone()).or_default();
         place.newest = sequence;
         place.count += 1;
-        own.reused |= place.count > 1;
+        own.reused |= place.count > 1 || given;
     }
 
     pub(super) fn remove(&mut self, space: u32, id: &Arc<str>) {
@@ -110,11 +111,19 @@ impl Ids {
         self.forgotten_through
     }
 
+    /// Whether no history holds an id that an event came with.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.own.values().all(|own| own.places.is_empty())
+    }
+
     /// The place of an id that the channel itself does not hold.
     fn elsewhere(&self, space: u32, id: &str) -> Option<u64> {
-        let own = self.own.get(&space).filter(|own| !own.reused);
-        let place = own.and_then(|own| own.places.get(id));
-        place.map(|place| place.newest).or_else(|| self.parse(id))
+        let own = self.own.get(&space);
+        match own.and_then(|own| Some((own, own.places.get(id)?))) {
+            Some((own, place)) => (!own.reused).then_some(place.newest),
+            None => self.parse(id),
+        }
     }
 }
 

@@ -61,6 +61,12 @@ impl Slots {
             self.lowest = self.lowest.min(at);
         }
     }
+
+    /// Whether none is given out.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.words.iter().all(|word| *word == 0)
+    }
 }
 
 // === impl Pages ===

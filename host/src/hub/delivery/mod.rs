@@ -273,6 +273,25 @@ impl Engine {
         self.shared.queued.fetch_add(difference, Ordering::Relaxed);
     }
 
+    /// What is left of the connections that there were: each thing that is still held, in words.
+    #[cfg(test)]
+    pub(super) fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        let mut see = |what: &str, is_left: bool| left.extend(is_left.then(|| what.to_owned()));
+        for handle in &self.shared.shards {
+            see("outlet numbers", !handle.outlets.lock().is_empty());
+            see("group numbers", !handle.groups.lock().is_empty());
+            see(
+                "connections",
+                handle.connections.load(Ordering::Relaxed) > 0,
+            );
+            see("backlog", handle.backlog.load(Ordering::Relaxed) > 0);
+        }
+        see("clients", !self.shared.admission.lock().is_empty());
+        see("waiting bytes", self.queued_bytes() > 0);
+        left
+    }
+
     fn tell_now(&self, shard: u16, command: Command) {
         let mut wakes = Wakes::default();
         self.tell(shard, command, 0, &mut wakes);

@@ -63,6 +63,8 @@ pub(super) struct Outlet {
     pub(super) armed: Tick,
     /// Why the connection ended, if it has. What waits still leaves.
     pub(super) ended: Option<CloseReason>,
+    /// Something that was to leave never will, and so nothing does that comes after it.
+    pub(super) lost: bool,
     /// It is among those to be flushed.
     pub(super) dirty: bool,
     /// The socket takes nothing for now.
@@ -145,6 +147,7 @@ impl Outlet {
             last_event: now,
             armed: NEVER,
             ended: None,
+            lost: false,
             dirty: false,
             blocked: false,
             reported: 0,
@@ -157,6 +160,7 @@ impl Outlet {
             self.last_event = now;
         }
         match &self.sink {
+            _ if self.lost => return Pushed::Waits,
             Sink::Gone => return Pushed::Waits,
             Sink::Body(feed) => {
                 self.last_write = now;
@@ -186,6 +190,7 @@ impl Outlet {
     ) -> Pushed {
         self.last_event = now;
         match &self.sink {
+            _ if self.lost => Pushed::Waits,
             Sink::Gone => Pushed::Waits,
             Sink::Body(feed) => {
                 feed.push_unlimited(frames);
@@ -218,6 +223,11 @@ impl Outlet {
             Sink::Socket { .. } if !self.blocked && !held => Pushed::Ready,
             _ => Pushed::Waits,
         }
+    }
+
+    /// Whether it has a socket that may take something.
+    pub(super) fn takes_more(&self) -> bool {
+        matches!(self.sink, Sink::Socket { .. }) && !self.blocked
     }
 
     /// The queue, with what is next in it.

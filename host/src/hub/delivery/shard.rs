@@ -145,6 +145,12 @@ impl Shard {
         !self.dirty.is_empty()
     }
 
+    /// How many outlets and groups there are.
+    #[cfg(test)]
+    pub(super) fn holds(&self) -> (usize, usize) {
+        (self.outlets.len(), self.groups.len())
+    }
+
     /// A socket is ready.
     pub(super) fn ready(&mut self, token: Token, readable: bool, writable: bool) {
         let number = token.0 as u32;
@@ -231,8 +237,10 @@ impl Shard {
             Command::Send { outlet, frame } => {
                 self.push(outlet, |known, now| known.push(&frame, now));
             }
-            Command::Replay { outlet, frames } => {
-                self.push(outlet, |known, now| known.push_unlimited(frames, now));
+            Command::Replay { outlet, mut frames } => {
+                self.push(outlet, |known, now| {
+                    known.push_unlimited(frames.drain(..), now)
+                });
             }
             Command::Release { outlet } => self.push(outlet, |known, _| known.release()),
             Command::End {
@@ -318,20 +326,34 @@ impl Shard {
             }
         });
         for number in over {
-            self.slow(number);
+            self.push(number, |outlet, now| outlet.push(frame, now));
         }
     }
 
-    /// Queues something for one connection.
-    fn push(&mut self, number: u32, push: impl FnOnce(&mut Outlet, Tick) -> Pushed) {
+    /// Queues something for one connection. Too much waits only where it still does after the socket was asked.
+    fn push(&mut self, number: u32, mut push: impl FnMut(&mut Outlet, Tick) -> Pushed) {
         let Some(outlet) = self.outlets.get_mut(number) else {
             return;
         };
         self.queued += 1;
-        match push(outlet, self.now) {
-            Pushed::Waits => outlet.report(),
+        let mut pushed = push(outlet, self.now);
+        if pushed == Pushed::Over && outlet.takes_more() {
+            while self.write(number) == Flushed::Some {}
+            let Some(outlet) = self.outlets.get_mut(number) else {
+                return;
+            };
+            pushed = push(outlet, self.now);
+        }
+        match pushed {
+            Pushed::Waits => self.report(number),
             Pushed::Over => self.slow(number),
             Pushed::Ready => self.mark(number),
+        }
+    }
+
+    fn report(&mut self, number: u32) {
+        if let Some(outlet) = self.outlets.get_mut(number) {
+            outlet.report();
         }
     }
 
@@ -351,24 +373,33 @@ impl Shard {
                 continue;
             };
             outlet.dirty = false;
-            if outlet.blocked {
-                continue;
-            }
-            let mut delivered = 0;
-            let flushed = outlet.flush(self.now, &mut delivered);
-            self.tally.add(&outlet.hub, delivered);
-            outlet.report();
-            match flushed {
-                Flushed::All if outlet.ended.is_some() => {
-                    outlet.hang_up(&mut self.scratch);
-                    self.finish(number);
-                }
-                Flushed::All => {}
-                Flushed::Blocked => self.arm(number),
-                Flushed::Some => self.mark(number),
-                Flushed::Broken => self.gone(number, CloseReason::ClientGone),
+            // What was noted may have been about its predecessor, and it may have no socket itself.
+            if outlet.takes_more() {
+                self.write(number);
             }
         }
+    }
+
+    /// Writes what waits for a connection to its socket.
+    fn write(&mut self, number: u32) -> Flushed {
+        let Some(outlet) = self.outlets.get_mut(number) else {
+            return Flushed::Broken;
+        };
+        let mut delivered = 0;
+        let flushed = outlet.flush(self.now, &mut delivered);
+        self.tally.add(&outlet.hub, delivered);
+        outlet.report();
+        match flushed {
+            Flushed::All if outlet.ended.is_some() => {
+                outlet.hang_up(&mut self.scratch);
+                self.finish(number);
+            }
+            Flushed::All => {}
+            Flushed::Blocked => self.arm(number),
+            Flushed::Some => self.mark(number),
+            Flushed::Broken => self.gone(number, CloseReason::ClientGone),
+        }
+        flushed
     }
 
     // === ends ===
@@ -378,6 +409,8 @@ impl Shard {
         let Some(outlet) = self.outlets.get_mut(number) else {
             return;
         };
+        // What comes before the hub has heard of it would follow what is lost.
+        outlet.lost = true;
         match &outlet.sink {
             // The library has the socket, and lets go of it when it is told.
             Sink::Body(feed) => feed.end(CloseReason::Slow),

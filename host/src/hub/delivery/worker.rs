@@ -57,11 +57,16 @@ impl Worker {
 
     /// Waits for something to do, and does it; false once the node ends. With a time of its own it waits for nothing.
     pub(in super::super) fn turn(&mut self, now: Option<Instant>) -> bool {
+        self.watch(now.is_some());
+        self.work(now)
+    }
+
+    /// Looks at the sockets, and waits for one of them or to be told something where there is nothing else to do.
+    pub(in super::super) fn watch(&mut self, at_once: bool) {
         let inbox = &self.shared.shards[self.index as usize].inbox;
-        let timeout = match now {
-            Some(_) => Some(Duration::ZERO),
-            None if self.shard.is_busy() || !inbox.sleep() => Some(Duration::ZERO),
-            None => self.until_next_tick(),
+        let timeout = match at_once || self.shard.is_busy() || !inbox.sleep() {
+            true => Some(Duration::ZERO),
+            false => self.until_next_tick(),
         };
         let polled = self.poll.poll(&mut self.events, timeout);
         inbox.awake();
@@ -80,6 +85,11 @@ impl Worker {
                     .ready(event.token(), readable, event.is_writable());
             }
         }
+    }
+
+    /// Does what was told and what is due; false once the node ends.
+    pub(in super::super) fn work(&mut self, now: Option<Instant>) -> bool {
+        let inbox = &self.shared.shards[self.index as usize].inbox;
         inbox.take(&mut self.commands);
         let commands = self.commands.iter();
         let stop = commands
@@ -90,6 +100,12 @@ impl Worker {
         self.shard.turn(tick, &mut self.commands);
         self.shared.done(self.index, done);
         !stop
+    }
+
+    /// How many outlets and groups its shard has.
+    #[cfg(test)]
+    pub(in super::super) fn holds(&self) -> (usize, usize) {
+        self.shard.holds()
     }
 
     fn until_next_tick(&self) -> Option<Duration> {

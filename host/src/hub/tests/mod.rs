@@ -1,8 +1,11 @@
 //! What a client may rely on, whatever happens around it.
 
 mod bounds;
+mod fire;
+mod handover;
+mod lagging;
+mod model;
 mod resume;
-mod schedules;
 mod sockets;
 mod timers;
 

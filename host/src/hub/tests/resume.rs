@@ -1,5 +1,7 @@
 //! Clients that come back.
 
+use proptest::prelude::*;
+
 use super::{super::resume::GAP_EVENT, *};
 
 #[tokio::test]
@@ -172,6 +174,19 @@ async fn an_id_that_was_on_two_channels_is_no_place_on_a_third() {
 }
 
 #[tokio::test]
+async fn an_id_that_the_hub_gave_and_a_guest_used_again_is_no_place_on_a_third() {
+    let (hub, space) = hub();
+    let given = space.publish(&channel("a"), &text("0")).id;
+    space.publish(&channel("c"), &text("1"));
+    let again = text("2").with_id(given.clone(), IdForm::Plain).unwrap();
+    assert!(!space.publish(&channel("b"), &again).duplicate);
+    // Whoever heard it on the first channel has not heard the third.
+    let (connection, mut body) = open(&hub, Some(&given));
+    space.register(&connection, &channel("c")).unwrap();
+    assert_eq!(heard(&connection, &mut body).await, [GAP_EVENT]);
+}
+
+#[tokio::test]
 async fn what_a_handler_sends_first_comes_after_what_was_missed() {
     let (hub, space) = hub();
     let news = channel("news");
@@ -186,4 +201,28 @@ async fn what_a_handler_sends_first_comes_after_what_was_missed() {
         heard(&connection, &mut body).await,
         ["1", "2", "hello", "3"]
     );
+}
+
+proptest! {
+    #[test]
+    fn wherever_a_client_leaves_it_misses_nothing(
+        left in 0..40usize,
+        names in proptest::collection::vec(0..3usize, 40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (hub, space) = hub();
+            let channels = ["a", "b", "c"].map(channel);
+            let ids: Vec<_> = names.iter().enumerate()
+                .map(|(number, name)| space.publish(&channels[*name], &text(&number.to_string())).id)
+                .collect();
+            let (connection, mut body) = open(&hub, Some(&ids[left]));
+            for channel in &channels {
+                space.register(&connection, channel).unwrap();
+            }
+            let missed = numbers(left as u32 + 1..40);
+            prop_assert_eq!(heard(&connection, &mut body).await, missed);
+            Ok(())
+        })?;
+    }
 }
