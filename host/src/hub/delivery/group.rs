@@ -12,17 +12,9 @@ const FEW: usize = 32;
 pub(super) enum Group {
     /// Most channels have few. In no order.
     Few(SmallVec<[u32; 4]>),
-    #[expect(
-        clippy::box_collection,
-        reason = "there may be a million groups of one"
-    )]
     /// In the order of their numbers, which is about the order in which they came and in which the system has put down
     /// what it knows of their sockets: writing in any other costs more.
-    #[expect(
-        clippy::box_collection,
-        reason = "there may be a million groups of one"
-    )]
-    Many(Box<BTreeSet<u32>>),
+    Many(BTreeSet<u32>),
 }
 
 impl Group {
@@ -38,7 +30,7 @@ impl Group {
             Self::Few(few) => {
                 let mut many: BTreeSet<_> = few.drain(..).collect();
                 many.insert(number);
-                *self = Self::Many(Box::new(many));
+                *self = Self::Many(many);
             }
             Self::Many(many) => {
                 many.insert(number);
