@@ -94,7 +94,7 @@ impl Connection {
     /// Sends an event to this client alone. It is not kept in any history.
     ///
     /// Errors: [`Closed`](crate::Error::Closed); [`Invalid`](crate::Error::Invalid) and
-    /// [`Limited`](crate::Error::Limited) for the event.
+    /// [`Limited`](crate::Error::Limited) for the event; `Limited`, too, where the node has more to deliver than it can.
     pub fn send(&self, event: impl Into<Event>) -> Result<()> {
         self.0.send(event.into())
     }

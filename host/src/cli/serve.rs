@@ -26,6 +26,7 @@ use crate::{
         app::{App, Phase},
         engine::{Guests, engine},
         shared::Shared,
+        ticker::Ticker,
     },
     http::{admin, body::Bodies, listener::Listener, routes::Routes, service::Node, tls},
     hub::delivery::{self, Engine as DeliveryEngine},
@@ -256,7 +257,12 @@ fn apps(config: &Config, threads: Handle, delivery: &DeliveryEngine) -> Result<V
     let brokers = Arc::new(config.brokers.clone());
     let engine = engine();
     let engine = engine.map_err(|error| anyhow!("cannot make the engine for guests: {error:#}"))?;
-    let guests = Guests { engine, threads };
+    let ticker = Ticker::start(&engine).context("cannot start the thread that ticks for guests")?;
+    let guests = Guests {
+        engine,
+        threads,
+        ticker,
+    };
     let load = |(name, app): (&String, &crate::config::App)| {
         let (shared, ended) = Shared::new(
             name.clone(),

@@ -369,8 +369,13 @@ impl App {
             Duration::ZERO => otherwise,
             wall_time => Some(wall_time),
         };
-        let engine = self.guests.engine.clone();
-        let run = call::run(engine, self.shared.clone(), span.clone(), wall_time, call);
+        let run = call::run(
+            self.guests.clone(),
+            self.shared.clone(),
+            span.clone(),
+            wall_time,
+            call,
+        );
         let task = AbortOnDropHandle::new(self.guests.threads.spawn(run));
         tokio::select! {
             result = task => result.unwrap_or_else(|error| Err(Failure::of_host(error))),

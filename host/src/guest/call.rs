@@ -9,9 +9,10 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 use tracing::{Instrument, Span};
-use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime::{Store, UpdateDeadline};
 
 use super::{
+    engine::Guests,
     limits::{CpuLimited, CpuTimeUsedUp},
     shared::Shared,
     state::State,
@@ -75,14 +76,14 @@ impl fmt::Display for Failure {
 /// Runs `call` with a store of its own, under the app's limits and for at most so long. Dropping the future drops
 /// the store, wherever the guest stands.
 pub async fn run<R: Send>(
-    engine: Engine,
+    guests: Guests,
     shared: Arc<Shared>,
     span: Span,
     wall_time: Option<Duration>,
     call: impl for<'a> FnOnce(&'a mut Store<State>) -> BoxFuture<'a, wasmtime::Result<R>>,
 ) -> Result<R, Failure> {
     let (state, [stdout, stderr]) = State::new(shared.clone(), &span);
-    let mut store = Store::new(&engine, state);
+    let mut store = Store::new(&guests.engine, state);
     store.limiter(|state| &mut state.memory);
     let limits = &shared.limits;
     let largest = limits.event_data.max(limits.response_body);
@@ -97,7 +98,8 @@ pub async fn run<R: Send>(
     });
 
     let cpu_time = shared.limits.cpu_time;
-    let limited = CpuLimited::new(call(&mut store), cpu_time).instrument(span);
+    let ticking = guests.ticker.during(call(&mut store));
+    let limited = CpuLimited::new(ticking, cpu_time).instrument(span);
     let result = match wall_time {
         None => Ok(limited.await),
         Some(wall_time) => timeout(wall_time, limited).await,

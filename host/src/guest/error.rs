@@ -74,7 +74,9 @@ impl From<HubError> for HostError {
         Self::Guest(match error {
             HubError::Closed => Error::Closed(text),
             HubError::NotFound(_) => Error::NotFound(text),
-            HubError::Limited { .. } | HubError::Full { .. } => Error::Limited(text),
+            HubError::Limited { .. } | HubError::Full { .. } | HubError::Overloaded => {
+                Error::Limited(text)
+            }
             HubError::Draining => Error::Unavailable(text),
         })
     }

@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //!
-//! - [`engine`]: how guests are compiled, and the ticks that make them give up the CPU.
+//! - [`engine`]: how guests are compiled, and the threads they run on.
+//! - [`ticker`]: the ticks that make them give up the CPU.
 //! - [`check`]: what a file must be to serve as a guest.
 //! - [`app`]: a guest under a name; calls of `start`, `handle` and `disconnected`.
 //! - [`call`]: one call: a fresh instance, its limits, what became of it.
@@ -32,3 +33,4 @@ pub mod registry;
 pub mod request;
 pub mod shared;
 pub mod state;
+pub mod ticker;

@@ -206,9 +206,10 @@ impl Channel {
         self.parts.iter().map(|part| part.connections).sum()
     }
 
-    /// The groups of those who hear it, with their shards.
-    pub(super) fn groups(&self) -> impl Iterator<Item = (u16, u32)> {
-        self.parts.iter().map(|part| (part.shard, part.group))
+    /// The groups of those who hear it: shard, number, and how many they are.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (u16, u32, u32)> {
+        let parts = self.parts.iter();
+        parts.map(|part| (part.shard, part.group, part.connections))
     }
 
     /// Lets a connection hear it, which does not yet.

@@ -20,7 +20,8 @@
 //! of a connection. Every event gets the next sequence number under it, and what is to be done for it is handed to all
 //! shards before it is released, so each connection hears the events of all its channels in the order of their
 //! numbers. That is what makes one Last-Event-ID enough for a connection on several channels. Nothing waits while it is
-//! held, and nothing is done there for each connection that hears a channel: that is the shards' work, without it.
+//! held, and nothing that a guest can ask for is done there for each connection that hears a channel: that is the shards'
+//! work, without it.
 
 pub mod channel;
 pub mod connection;
@@ -122,6 +123,9 @@ pub enum HubError {
         /// Its value.
         limit: usize,
     },
+    /// It has more to deliver than it can, and this cannot wait.
+    #[error("the node has more to deliver than it can; try again later")]
+    Overloaded,
     /// No new connections: the node is shutting down.
     #[error("the node is shutting down")]
     Draining,
@@ -290,6 +294,9 @@ impl Hub {
             .find(connection.id())
             .ok_or(HubError::Closed)?;
         let member = state.members.get(member).ok_or(HubError::Closed)?;
+        if state.post.engine.is_overloaded(member.outlet.shard) {
+            return Err(HubError::Overloaded);
+        }
         // A number of its own, so that it stays behind what was published before even among missed events.
         let frame = Frame::sent(event, &rest, state.ids.next());
         state.post.send(member.outlet, frame);
@@ -319,7 +326,12 @@ impl Hub {
             let sequence = state.ids.next();
             if let Some(outlet) = state.members.get(member).map(|member| member.outlet) {
                 let word = Frame::word(&event::retry_block(reconnect_after(within)), sequence);
-                state.post.send(outlet, word);
+                // Without the queue's limit: who is nearly too slow has to hear it, too.
+                let command = Command::Replay {
+                    outlet: outlet.number,
+                    frames: vec![word],
+                };
+                state.post.tell(outlet.shard, command);
             }
             self.end(&mut state, member, CloseReason::Shutdown);
         }

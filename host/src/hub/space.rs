@@ -18,6 +18,9 @@ use crate::event::{self, Event};
 /// past this it is told of a gap.
 const REPLAYED_CHANNELS: usize = 10_000;
 
+/// Members that are looked at while the lock is held once.
+const MEMBERS_AT_A_TIME: usize = 1000;
+
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
@@ -73,8 +76,17 @@ impl Space {
         }
         let outlet = member.outlet;
         let frames = self.missed_by(member, number, &state.channels, &state.ids);
+        let known = member
+            .returned
+            .as_ref()
+            .map(|returned| returned.replayed.len());
         member.channels.push(number);
-        if !frames.is_empty() {
+        if known >= Some(REPLAYED_CHANNELS) {
+            // Joining and leaving without end makes no queue without end.
+            frames
+                .into_iter()
+                .for_each(|frame| state.post.send(outlet, frame));
+        } else if !frames.is_empty() {
             let command = Command::Replay {
                 outlet: outlet.number,
                 frames,
@@ -255,6 +267,8 @@ impl Space {
 
     /// The ids of the connections that hear a channel, sorted, at most `limit` of them.
     pub async fn presence(&self, channel: &ChannelName, limit: usize) -> Vec<String> {
+        // It is work for each connection that hears the channel, as publishing is.
+        self.room().await;
         let Some((number, replies)) = self.ask_who(channel) else {
             return Vec::new();
         };
@@ -262,14 +276,16 @@ impl Space {
         for reply in replies {
             members.extend(reply.await.unwrap_or_default());
         }
-        let state = self.hub.lock();
-        let members = members
-            .iter()
-            .filter_map(|member| state.members.get(*member));
-        // One that has ended meanwhile is not there any more, or its number is another's.
-        let present = members.filter(|member| member.channels.contains(&number));
-        let mut ids: Vec<_> = present.map(|member| member.id).collect();
-        drop(state);
+        let mut ids = Vec::new();
+        for members in members.chunks(MEMBERS_AT_A_TIME) {
+            let state = self.hub.lock();
+            let members = members
+                .iter()
+                .filter_map(|member| state.members.get(*member));
+            // One that has ended meanwhile is not there any more, or its number is another's.
+            let present = members.filter(|member| member.channels.contains(&number));
+            ids.extend(present.map(|member| member.id));
+        }
         ids.sort_unstable();
         ids.iter()
             .take(limit)
@@ -283,9 +299,10 @@ impl Space {
         let state = &mut *state;
         let number = state.channels.find(self.number, channel)?;
         let channel = state.channels.get(number)?;
-        let ask = |(shard, group)| {
+        let ask = |(shard, group, connections)| {
             let (reply, receiver) = oneshot::channel();
-            state.post.tell(shard, Command::Who { group, reply });
+            let command = Command::Who { group, reply };
+            state.post.deliver(shard, command, connections, 0);
             receiver
         };
         Some((number, channel.groups().map(ask).collect()))

@@ -52,6 +52,8 @@ use super::{Hub, HubError, connection::Timing, slab::Slots};
 /// Deliveries that may wait to be put into the queues of a shard's connections. Past it publishers wait: a node that
 /// is busy must not take more than it can deliver.
 const BACKLOG: usize = 128 * 1024;
+/// Past this, what cannot wait is refused.
+const OVERLOAD: usize = 4 * BACKLOG;
 /// What any command counts as.
 const COMMAND_COST: usize = 16;
 /// So many bytes of an event count as one delivery.
@@ -220,6 +222,12 @@ impl Engine {
                 room.await;
             }
         }
+    }
+
+    /// Whether a shard has so much to do that even what cannot wait is refused.
+    pub(super) fn is_overloaded(&self, shard: u16) -> bool {
+        let backlog = &self.shared.shards[shard as usize].backlog;
+        backlog.load(Ordering::Relaxed) >= OVERLOAD
     }
 
     /// Finds room for a connection of this client, and an outlet.

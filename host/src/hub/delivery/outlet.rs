@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     super::{Hub, connection::CloseReason, frame::Frame},
     body::Feed,
-    queue::Queue,
+    queue::{Queue, cost},
     wheel::{NEVER, Tick},
 };
 
@@ -350,14 +350,31 @@ impl Outlet {
     pub(super) fn waiting_bytes(&self) -> usize {
         match &self.sink {
             Sink::Body(feed) => feed.bytes(),
-            _ => self.waiting.as_ref().map_or(0, |queue| queue.bytes()),
+            _ => self.queued_bytes(),
         }
+    }
+
+    fn queued_bytes(&self) -> usize {
+        let queued = self.waiting.as_ref().map_or(0, |queue| queue.bytes());
+        match (&self.sink, &self.next) {
+            // It leaves at once where there is a socket.
+            (Sink::Pending, Some(next)) => queued + cost(next),
+            _ => queued,
+        }
+    }
+
+    /// What is left to write: it changes with every byte that leaves.
+    pub(super) fn left(&self) -> (usize, usize) {
+        let queue = self.waiting.as_ref();
+        queue.map_or((0, 0), |queue| (queue.bytes(), queue.ready().1))
     }
 
     /// Reports what waits. A feed does that itself.
     pub(super) fn report(&mut self) {
-        let waiting = self.waiting.as_ref().map_or(0, |queue| queue.bytes());
-        let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
+        let waiting = match &self.sink {
+            Sink::Body(_) => 0,
+            _ => u32::try_from(self.queued_bytes()).unwrap_or(u32::MAX),
+        };
         if waiting != self.reported {
             self.hub
                 .report_waiting(self.reported as usize, waiting as usize);

@@ -110,6 +110,7 @@ impl Queue {
     }
 }
 
-fn cost(frame: &Frame) -> usize {
+/// What a frame counts where it waits.
+pub(super) fn cost(frame: &Frame) -> usize {
     frame.len() + FRAME_COST
 }

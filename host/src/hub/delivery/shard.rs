@@ -337,7 +337,9 @@ impl Shard {
         };
         self.queued += 1;
         let mut pushed = push(outlet, self.now);
-        if pushed == Pushed::Over && outlet.takes_more() {
+        if pushed == Pushed::Over && matches!(outlet.sink, Sink::Socket { .. }) {
+            // That it takes more again may not have been heard of yet.
+            outlet.blocked = false;
             while self.write(number) == Flushed::Some {}
             let Some(outlet) = self.outlets.get_mut(number) else {
                 return;
@@ -400,6 +402,18 @@ impl Shard {
             Flushed::Broken => self.gone(number, CloseReason::ClientGone),
         }
         flushed
+    }
+
+    /// Whether a socket that took nothing takes something now: that it does may not have been heard of yet.
+    fn moves(&mut self, number: u32) -> bool {
+        let Some(outlet) = self.outlets.get_mut(number) else {
+            return true;
+        };
+        let before = outlet.left();
+        outlet.blocked = false;
+        self.write(number);
+        let after = self.outlets.get(number).map(Outlet::left);
+        after != Some(before)
     }
 
     // === ends ===
@@ -507,9 +521,12 @@ impl Shard {
             return;
         }
         outlet.armed = NEVER;
-        if outlet.stuck_due(write_timeout) <= now {
+        if outlet.stuck_due(write_timeout) <= now && !self.moves(number) {
             return self.gone(number, CloseReason::ClientGone);
         }
+        let Some(outlet) = self.outlets.get_mut(number) else {
+            return;
+        };
         if outlet.inactivity_due() <= now {
             self.endings.push((number, CloseReason::Inactive));
         } else if outlet.lifetime_due() <= now {

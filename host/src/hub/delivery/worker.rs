@@ -1,6 +1,7 @@
 //! The thread of a shard.
 
 use std::{
+    collections::VecDeque,
     io, process,
     sync::Arc,
     thread,
@@ -21,6 +22,12 @@ pub(super) const WAKE: Token = Token(usize::MAX);
 /// Sockets that are looked at in one turn.
 const EVENTS: usize = 1024;
 
+/// What is done in one turn at most, as the backlog counts it: between turns sockets, timers and overload have theirs,
+/// and publishers that wait go on.
+const TURN_COST: usize = 64 * 1024;
+/// Commands for which memory is kept.
+const KEPT_COMMANDS: usize = 1024;
+
 /// A shard and what wakes it.
 #[derive(Debug)]
 pub(in super::super) struct Worker {
@@ -29,7 +36,10 @@ pub(in super::super) struct Worker {
     poll: Poll,
     events: Events,
     shard: Shard,
-    commands: Vec<Told>,
+    /// What was told and is not done yet.
+    commands: VecDeque<Told>,
+    /// What was told last, and then what is done in one turn.
+    told: Vec<Told>,
 }
 
 impl Worker {
@@ -41,7 +51,8 @@ impl Worker {
             shared,
             poll,
             events: Events::with_capacity(EVENTS),
-            commands: Vec::new(),
+            commands: VecDeque::new(),
+            told: Vec::new(),
         })
     }
 
@@ -64,7 +75,7 @@ impl Worker {
     /// Looks at the sockets, and waits for one of them or to be told something where there is nothing else to do.
     pub(in super::super) fn watch(&mut self, at_once: bool) {
         let inbox = &self.shared.shards[self.index as usize].inbox;
-        let timeout = match at_once || self.shard.is_busy() || !inbox.sleep() {
+        let timeout = match at_once || self.is_busy() || !inbox.sleep() {
             true => Some(Duration::ZERO),
             false => self.until_next_tick(),
         };
@@ -90,22 +101,45 @@ impl Worker {
     /// Does what was told and what is due; false once the node ends.
     pub(in super::super) fn work(&mut self, now: Option<Instant>) -> bool {
         let inbox = &self.shared.shards[self.index as usize].inbox;
-        inbox.take(&mut self.commands);
-        let commands = self.commands.iter();
-        let stop = commands
-            .clone()
-            .any(|told| matches!(told.command, Command::Stop));
-        let done = commands.map(|told| told.cost).sum();
+        if self.commands.is_empty() {
+            inbox.take(&mut self.told);
+            self.commands.extend(self.told.drain(..));
+        }
+        let mut done = 0;
+        while done < TURN_COST
+            && let Some(told) = self.commands.pop_front()
+        {
+            done += told.cost;
+            self.told.push(told);
+        }
+        let mut commands = self.told.iter();
+        let stop = commands.any(|told| matches!(told.command, Command::Stop));
         let tick = self.shared.tick(now.unwrap_or_else(Instant::now));
-        self.shard.turn(tick, &mut self.commands);
+        self.shard.turn(tick, &mut self.told);
         self.shared.done(self.index, done);
+        if self.commands.is_empty() {
+            // What a storm took is not kept.
+            self.commands.shrink_to(KEPT_COMMANDS);
+            self.told.shrink_to(KEPT_COMMANDS);
+        }
         !stop
+    }
+
+    /// Whether it was told something that it has not done.
+    #[cfg(test)]
+    pub(in super::super) fn has_more(&self) -> bool {
+        let backlog = &self.shared.shards[self.index as usize].backlog;
+        backlog.load(std::sync::atomic::Ordering::Relaxed) > 0
     }
 
     /// How many outlets and groups its shard has.
     #[cfg(test)]
     pub(in super::super) fn holds(&self) -> (usize, usize) {
         self.shard.holds()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.shard.is_busy() || !self.commands.is_empty()
     }
 
     fn until_next_tick(&self) -> Option<Duration> {

@@ -5,6 +5,7 @@ mod fire;
 mod handover;
 mod lagging;
 mod model;
+mod overload;
 mod resume;
 mod sockets;
 mod timers;
