@@ -16,6 +16,8 @@ pub struct Figures {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streams_per_second: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub channels_per_second: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
     pub server_cpu_seconds: f64,
     pub client_cpu_seconds: f64,
@@ -30,12 +32,33 @@ pub struct Figures {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_cpu_ms_per_second: Option<f64>,
     #[serde(flatten)]
+    pub forgotten: Option<Forgotten>,
+    #[serde(flatten)]
+    pub growth: Option<Growth>,
+    #[serde(flatten)]
     pub faults: Faults,
     pub closed: u64,
     pub failed: u64,
 }
 
-/// CPU time of the server for one delivery, or one stream, in microseconds.
+/// What channels took that nobody hears any more.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Forgotten {
+    pub channels_at_peak: u64,
+    pub bytes_per_channel: u64,
+    pub left_over_bytes: i64,
+}
+
+/// How memory went while streams came and left.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Growth {
+    pub streams_in_all: u64,
+    pub quarter_bytes: u64,
+    pub end_bytes: u64,
+    pub growth_percent: f64,
+}
+
+/// CPU time of the server for one delivery, one stream or one channel, in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Cost {
     pub cpu_us: f64,
@@ -115,12 +138,24 @@ columns! {
     BYTE_RATE "MB/s" |figures| figures.bytes_per_second.map(|rate| format!("{:.1}", rate as f64 / 1e6));
     MEMORY "bytes/stream" |figures| figures.bytes_per_stream.map(|bytes| bytes.to_string());
     IDLE "idle CPU ms/s" |figures| figures.idle_cpu_ms_per_second.map(|ms| format!("{ms:.2}"));
+    AT_PEAK "channels at peak" |figures| figures.forgotten.map(|forgotten| forgotten.channels_at_peak.to_string());
+    PER_CHANNEL "bytes/channel" |figures| figures.forgotten.map(|forgotten| forgotten.bytes_per_channel.to_string());
+    LEFT_OVER "left over MB" |figures| figures.forgotten.map(|forgotten| mb(forgotten.left_over_bytes));
+    CHANNEL_RATE "channels/s" |figures| figures.channels_per_second.map(|rate| rate.to_string());
+    IN_ALL "streams in all" |figures| figures.growth.map(|growth| growth.streams_in_all.to_string());
+    AT_QUARTER "MB at 1/4" |figures| figures.growth.map(|growth| mb(growth.quarter_bytes as i64));
+    AT_END "MB at the end" |figures| figures.growth.map(|growth| mb(growth.end_bytes as i64));
+    GROWTH "growth %" |figures| figures.growth.map(|growth| format!("{:+.1}", growth.growth_percent));
     LOST "lost" |figures| Some(figures.faults.lost.to_string());
     WRONG "dup/order/corrupt" |figures| Some(format!(
         "{}/{}/{}",
         figures.faults.duplicated, figures.faults.reordered, figures.faults.corrupt
     ));
     CLOSED "closed" |figures| Some((figures.closed + figures.failed).to_string());
+}
+
+fn mb(bytes: i64) -> String {
+    format!("{:.2}", bytes as f64 / 1e6)
 }
 
 fn ms(us: u64) -> String {

@@ -57,7 +57,7 @@ impl Client {
 
     /// Prepares a request; the content is a type and a body. [`flush`](Self::flush) sends it.
     pub fn write(&mut self, method: &str, target: &str, content: Option<(&str, &[u8])>) {
-        let host = "Host: bench\r\n";
+        let host = "Host: localhost\r\n";
         let (kind, body) = content.unwrap_or_default();
         let mut head = format!("{method} {target} HTTP/1.1\r\n{host}");
         if content.is_some() {

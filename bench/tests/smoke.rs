@@ -72,6 +72,36 @@ fn json_is_a_line_for_each_load_and_contender() {
 }
 
 #[test]
+fn channels_are_made_and_forgotten() {
+    let output = bench(&["crowd", "forget", "soak", "floor", "hub", "--json"]);
+    let lines = text(&output.stdout);
+    assert!(output.status.success(), "{lines}{}", text(&output.stderr));
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 6);
+    let of = |load: &str, contender: &str| {
+        let mut lines = lines.iter();
+        let is_it = |line: &&Value| line["load"] == load && line["contender"] == contender;
+        lines.find(is_it).unwrap()
+    };
+    assert_eq!(of("forget", "floor")["status"], "not-applicable");
+    let forget = of("forget", "hub");
+    assert_eq!(forget["channels_at_peak"], 10_000, "{forget}");
+    assert!(forget["bytes_per_channel"].as_u64() > Some(0), "{forget}");
+    assert!(forget["left_over_bytes"].is_i64(), "{forget}");
+    for contender in ["floor", "hub"] {
+        let crowd = of("crowd", contender);
+        assert_eq!(crowd["deliveries"], 200 * 5, "{crowd}");
+        let soak = of("soak", contender);
+        assert!(soak["streams_in_all"].as_u64() > Some(100), "{soak}");
+        assert!(soak["growth_percent"].is_f64(), "{soak}");
+        assert_eq!(soak["lost"], 0, "{soak}");
+    }
+}
+
+#[test]
 fn a_wrong_name_is_told() {
     let output = bench(&["pased"]);
     assert!(!output.status.success());

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use fanfare::cli::Cli;
-use mimalloc::MiMalloc;
+use tikv_jemallocator::Jemalloc;
 
-/// Requests come and go by the thousand while streams stay: here what is small and stays does not keep the pages of
-/// what was large and went.
+/// Gives memory back whichever thread frees it: after a million channels were forgotten a node has 8 MB more than before,
+/// where the system's allocator and others keep hundreds. Its settings are in `.cargo/config.toml`.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     match Cli::parse().run() {

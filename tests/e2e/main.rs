@@ -21,6 +21,7 @@ mod config;
 mod contract;
 mod cors;
 mod examples;
+mod forgetting;
 mod framing;
 mod http;
 mod isolation;

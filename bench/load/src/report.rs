@@ -85,6 +85,25 @@ impl Report {
         }
     }
 
+    /// Adds what another load counted; time and streams stay those of this one.
+    pub fn add(&mut self, other: &Self) {
+        self.opened += other.opened;
+        self.returned += other.returned;
+        self.left += other.left;
+        self.closed += other.closed;
+        for (reason, count) in &other.failed {
+            *self.failed.entry(reason.clone()).or_default() += count;
+        }
+        self.events += other.events;
+        self.payloads += other.payloads;
+        self.bytes += other.bytes;
+        self.faults += other.faults;
+        // All histograms have the same bounds.
+        self.connect += &other.connect;
+        self.first_event += &other.first_event;
+        self.latency += &other.latency;
+    }
+
     /// How many could not be opened.
     pub fn failures(&self) -> u64 {
         self.failed.values().sum()

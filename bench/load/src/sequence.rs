@@ -1,6 +1,6 @@
 //! Whether a stream heard all events of its channel, once, in order and whole.
 
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 
 use fanfare_bench_protocol::Payload;
 use serde::Serialize;
@@ -24,6 +24,15 @@ impl Faults {
     /// Whether there are none.
     pub fn is_none(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+impl AddAssign for Faults {
+    fn add_assign(&mut self, other: Self) {
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.corrupt += other.corrupt;
     }
 }
 

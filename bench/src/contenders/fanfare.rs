@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::{Contender, Demand, Plain, Readiness, Resuming, Server, repository};
+use super::{Contender, Demand, Own, Plain, Readiness, Server, repository};
 use crate::{
     http::Client,
     process::{Process, free_address},
@@ -26,6 +26,15 @@ const GUEST: &str = "fanfare-bench-guest";
 
 /// How long the guest may take to compile and start.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What all histories may take by default, in bytes.
+const HISTORIES: usize = 256 << 20;
+
+/// How long an event is kept by default.
+const AGE: Duration = Duration::from_secs(120);
+
+/// More than the history of a channel takes in which there is one event of a few bytes.
+const HISTORY: usize = 2 << 10;
 
 #[derive(Default)]
 pub struct Fanfare {
@@ -49,24 +58,32 @@ impl Contender for Fanfare {
     }
 
     fn start(&self, demand: Demand, folder: &Path) -> Result<Box<dyn Server>> {
-        let address = free_address()?;
+        let (address, admin) = (free_address()?, free_address()?);
         let file = folder.join("fanfare.toml");
-        fs::write(&file, configuration(&self.guest, address, demand))?;
+        fs::write(&file, configuration(&self.guest, address, admin, demand))?;
         let mut command = Command::new(&self.binary);
         command.args(["serve", "--config"]).arg(&file);
         let process = Process::start(&mut command, address, folder)?;
         wait_until_ready(address)?;
-        Ok(Box::new(Resuming(Plain { process, address })))
+        Ok(Box::new(Own {
+            plain: Plain { process, address },
+            metrics: admin,
+        }))
     }
 }
 
-/// The defaults, apart from what the benchmark needs: calls that publish for long, and a history that holds what
-/// streams come back for.
-fn configuration(guest: &Path, address: SocketAddr, demand: Demand) -> String {
+/// The defaults, apart from what the benchmark needs: calls that publish for long, a history that holds what streams
+/// come back for and something of every channel, and metrics.
+fn configuration(guest: &Path, address: SocketAddr, admin: SocketAddr, demand: Demand) -> String {
     let events = demand.backlog.max(100);
+    let total = (demand.channels * HISTORY).max(HISTORIES);
+    let age = demand.history_age.unwrap_or(AGE).as_millis();
     format!(
         r#"[listen]
 address = "{address}"
+
+[admin]
+address = "{admin}"
 
 [log]
 level = "warn"
@@ -77,6 +94,8 @@ component = "{}"
 [apps.bench.history]
 events = {events}
 bytes = "4MiB"
+total-bytes = {total}
+age = "{age}ms"
 
 [apps.bench.limits]
 cpu-time = "10m"

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Contender, Demand, Plain, Readiness, Resuming, Server, serve};
+use super::{Contender, Demand, Own, Plain, Readiness, Server, serve};
 use crate::process::{Process, free_address};
 
 pub struct Hub;
@@ -22,7 +22,13 @@ impl Contender for Hub {
         let address = free_address()?;
         let mut command = serve("hub", address)?;
         command.args(["--backlog", &demand.backlog.to_string()]);
+        if let Some(age) = demand.history_age {
+            command.args(["--history-age-ms", &age.as_millis().to_string()]);
+        }
         let process = Process::start(&mut command, address, folder)?;
-        Ok(Box::new(Resuming(Plain { process, address })))
+        Ok(Box::new(Own {
+            plain: Plain { process, address },
+            metrics: address,
+        }))
     }
 }

@@ -12,6 +12,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -47,7 +48,7 @@ pub enum Readiness {
 }
 
 /// How much a server is to expect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
     /// Streams open at a time.
     pub streams: usize,
@@ -55,6 +56,8 @@ pub struct Demand {
     pub channels: usize,
     /// Events of one channel that come faster than they leave, or that streams miss and come back for.
     pub backlog: usize,
+    /// How long a channel's events are kept, where that matters.
+    pub history_age: Option<Duration>,
 }
 
 /// A server that runs. Dropping it ends it.
@@ -93,6 +96,11 @@ pub trait Server: Sync {
     /// How a stream comes back to where a channel is now; the id is that of its last event. `None`: it cannot.
     fn place(&self, channel: &str, last_event_id: Option<String>) -> Result<Option<Place>> {
         let _ = (channel, last_event_id);
+        Ok(None)
+    }
+
+    /// How many channels it has now, those that nobody hears included; `None`: it does not say.
+    fn channels(&self) -> Result<Option<u64>> {
         Ok(None)
     }
 
@@ -151,16 +159,20 @@ impl Server for Plain {
     }
 }
 
-/// The same, where streams come back with the id of their last event.
-struct Resuming(Plain);
+/// Fanfare, or its hub: streams come back with the id of their last event, and metrics say how many channels there are.
+struct Own {
+    plain: Plain,
+    /// Where `/metrics` is.
+    metrics: SocketAddr,
+}
 
-impl Server for Resuming {
+impl Server for Own {
     fn process(&self) -> &Process {
-        self.0.process()
+        self.plain.process()
     }
 
     fn address(&self) -> SocketAddr {
-        self.0.address()
+        self.plain.address()
     }
 
     fn place(&self, channel: &str, last_event_id: Option<String>) -> Result<Option<Place>> {
@@ -168,5 +180,37 @@ impl Server for Resuming {
             events: self.events(channel),
             last_event_id,
         }))
+    }
+
+    fn channels(&self) -> Result<Option<u64>> {
+        let answer = Client::connect(self.metrics)?
+            .ask("GET", "/metrics", None)?
+            .success()?;
+        let page = String::from_utf8(answer.body)?;
+        gauge(&page, "fanfare_channels").map(Some)
+    }
+}
+
+/// The value of a gauge that is once on a page of metrics, whatever its labels are.
+fn gauge(page: &str, name: &str) -> Result<u64> {
+    let line = page.lines().find_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        rest.starts_with(['{', ' ']).then_some(rest)
+    });
+    let value = line.and_then(|line| line.rsplit(' ').next());
+    Ok(value.with_context(|| format!("no {name}"))?.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gauge_is_found_by_its_whole_name() {
+        let page = "# HELP a b\n# TYPE a gauge\na_b{x=\"1\"} 7\na{x=\"1\"} 5\nc 3\n";
+        assert_eq!(gauge(page, "a").unwrap(), 5);
+        assert_eq!(gauge(page, "a_b").unwrap(), 7);
+        assert_eq!(gauge(page, "c").unwrap(), 3);
+        assert!(gauge(page, "d").is_err());
     }
 }

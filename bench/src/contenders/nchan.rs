@@ -64,6 +64,7 @@ fn configuration(module: &Path, address: SocketAddr, demand: Demand, folder: &Pa
     // Where fewer than one in 16 are free, nginx closes those whose request has not come.
     let connections = demand.streams + demand.streams / 8 + 1000;
     let messages = demand.backlog.max(100);
+    let seconds = demand.history_age.map_or(600, |age| age.as_secs().max(1));
     format!(
         r#"load_module {module};
 daemon off;
@@ -92,7 +93,7 @@ http {{
       nchan_publisher http;
       nchan_channel_id $arg_channel;
       nchan_message_buffer_length {messages};
-      nchan_message_timeout 10m;
+      nchan_message_timeout {seconds}s;
     }}
   }}
 }}

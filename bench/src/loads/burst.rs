@@ -45,6 +45,7 @@ impl Load for Burst {
             streams: if quick { 100 } else { 2000 },
             channels: 1,
             backlog: 4096,
+            ..Demand::default()
         }
     }
 

@@ -1,4 +1,4 @@
-//! Many channels with one stream each, and as many deliveries in a second as `paced`.
+//! As many streams on a channel each, or on one channel together, and as many deliveries in a second as `paced`.
 
 use std::time::Duration;
 
@@ -10,15 +10,33 @@ use crate::{
     figures::{self, Column, Figures},
 };
 
-pub struct Channels;
+/// What streams hear. All else is the same, so what differs is what many channels cost.
+pub enum Channels {
+    /// Each stream a channel of its own.
+    OneEach,
+    /// All streams one channel.
+    OneForAll,
+}
 
 impl Load for Channels {
     fn name(&self) -> &'static str {
-        "channels"
+        match self {
+            Self::OneEach => "channels",
+            Self::OneForAll => "crowd",
+        }
     }
 
     fn about(&self) -> &'static str {
-        "10,000 channels with one stream each, 20,000 events a second on all together for 15 s; CPU for one delivery."
+        match self {
+            Self::OneEach => {
+                "10,000 channels with one stream each, 20,000 events a second on all together for 15 s; CPU for one \
+                 delivery."
+            }
+            Self::OneForAll => {
+                "As channels, with all 10,000 streams on one channel and 2 events a second on it, which are 20,000 \
+                 deliveries; CPU for one."
+            }
+        }
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -39,11 +57,14 @@ impl Load for Channels {
     }
 
     fn demand(&self, quick: bool) -> Demand {
-        let channels = if quick { 200 } else { 10_000 };
+        let streams = if quick { 200 } else { 10_000 };
         Demand {
-            streams: channels,
-            channels,
-            backlog: 0,
+            streams,
+            channels: match self {
+                Self::OneEach => streams,
+                Self::OneForAll => 1,
+            },
+            ..Demand::default()
         }
     }
 
@@ -51,7 +72,7 @@ impl Load for Channels {
         bench.create()?;
         let load = bench.open(bench.plan(SIZE)?)?;
         let rate = bench.size(20_000.0, 1000.0);
-        let interval = Duration::from_secs_f64(bench.demand.channels as f64 / rate);
+        let interval = Duration::from_secs_f64(bench.demand.streams as f64 / rate);
         bench.deliver(&load, &bench.events(0, 2, interval, SIZE))?;
         load.reset()?;
         let publish = bench.events(2, bench.size(30, 5), interval, SIZE);

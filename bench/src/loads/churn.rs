@@ -42,7 +42,7 @@ impl Load for Churn {
         Demand {
             streams: if quick { 20 } else { 200 },
             channels: 1,
-            backlog: 0,
+            ..Demand::default()
         }
     }
 

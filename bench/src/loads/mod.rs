@@ -3,9 +3,12 @@
 mod burst;
 mod channels;
 mod churn;
+mod forget;
 mod idle;
+mod memory;
 mod paced;
 mod resume;
+mod soak;
 mod stuck;
 
 use std::{
@@ -49,6 +52,11 @@ pub trait Load {
     /// How much a server is to expect.
     fn demand(&self, quick: bool) -> Demand;
 
+    /// Whether it takes minutes, and runs only when it is asked for.
+    fn is_long(&self) -> bool {
+        false
+    }
+
     /// Puts a server to it; `None` if the server cannot do such a thing.
     fn run(&self, bench: &Bench) -> Result<Option<Figures>>;
 }
@@ -58,11 +66,14 @@ pub fn all() -> Vec<Box<dyn Load>> {
     vec![
         Box::new(paced::Paced),
         Box::new(burst::Burst),
-        Box::new(channels::Channels),
+        Box::new(channels::Channels::OneEach),
+        Box::new(channels::Channels::OneForAll),
         Box::new(idle::Idle),
         Box::new(churn::Churn),
         Box::new(resume::Resume),
         Box::new(stuck::Stuck),
+        Box::new(forget::Forget),
+        Box::new(soak::Soak),
     ]
 }
 
@@ -85,12 +96,19 @@ impl Bench<'_> {
     /// Streams that each hear the channel of their number, or all the only one, and expect events of that size.
     fn plan(&self, size: usize) -> Result<Plan> {
         let number = if self.demand.channels > 1 { "{n}" } else { "0" };
-        let events = self.server.events(&format!("{PREFIX}-{number}"));
-        let target = format!("http://{}{events}", self.server.address());
         Ok(Plan {
             expect: Expect::PayloadsFrom { size, number: 0 },
+            ..self.plan_for(&format!("{PREFIX}-{number}"), self.demand.streams)?
+        })
+    }
+
+    /// Streams that hear this channel.
+    fn plan_for(&self, channel: &str, streams: usize) -> Result<Plan> {
+        let events = self.server.events(channel);
+        let target = format!("http://{}{events}", self.server.address());
+        Ok(Plan {
             skip_type: self.server.own_event_type(),
-            ..Plan::new(target.parse()?, self.demand.streams)
+            ..Plan::new(target.parse()?, streams)
         })
     }
 

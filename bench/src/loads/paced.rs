@@ -47,7 +47,7 @@ impl Load for Paced {
         Demand {
             streams: if quick { 100 } else { 2000 },
             channels: 1,
-            backlog: 0,
+            ..Demand::default()
         }
     }
 

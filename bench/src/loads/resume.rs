@@ -46,6 +46,7 @@ impl Load for Resume {
             streams: if quick { 100 } else { 10_000 },
             channels: 1,
             backlog: 1000,
+            ..Demand::default()
         }
     }
 

@@ -48,7 +48,7 @@ impl Load for Stuck {
         Demand {
             streams: if quick { 100 } else { 2000 },
             channels: 1,
-            backlog: 0,
+            ..Demand::default()
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -28,6 +28,8 @@ const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCach
 /// More than any request of the benchmark has.
 const HEAD_BYTES: usize = 16 * 1024;
 const PLENTY: usize = 1 << 30;
+/// How often events that have grown too old are forgotten: as often as the host does that.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 struct Server {
@@ -36,8 +38,8 @@ struct Server {
     seats: Arc<Semaphore>,
 }
 
-/// Serves until the process is ended. A channel keeps `backlog` events.
-pub fn serve(listen: SocketAddr, backlog: usize) -> Result<()> {
+/// Serves until the process is ended. A channel keeps `backlog` events for that time.
+pub fn serve(listen: SocketAddr, backlog: usize, history_age: Duration) -> Result<()> {
     let engine = Engine::new(&delivery::Settings {
         shards: delivery::Settings::shards(),
         connections: PLENTY,
@@ -48,19 +50,29 @@ pub fn serve(listen: SocketAddr, backlog: usize) -> Result<()> {
     let settings = Settings {
         history_events: backlog.max(100),
         history_bytes: PLENTY,
-        history_total_bytes: PLENTY,
-        history_age: Duration::from_secs(600),
+        history_total_bytes: 4 * PLENTY,
+        history_age,
         queue_bytes: 16 << 20,
         connections: PLENTY,
         channels_per_connection: 100,
         event_data: 1 << 20,
     };
-    let (hub, _ended) = Hub::new(settings, engine);
+    let (hub, mut ended) = Hub::new(settings, engine);
     let server = Server {
         space: hub.space(),
         seats: Arc::new(Semaphore::new(PLENTY)),
         hub,
     };
+    // Who has left is told, to a guest elsewhere; what nobody takes would pile up.
+    let runtime = runtime::Builder::new_current_thread().build()?;
+    thread::spawn(move || runtime.block_on(async { while ended.recv().await.is_some() {} }));
+    let forgetful = server.hub.clone();
+    thread::spawn(move || {
+        loop {
+            thread::sleep(EXPIRE_EVERY);
+            forgetful.expire(Instant::now());
+        }
+    });
     let listener = TcpListener::bind(listen)?;
     loop {
         let (socket, _) = listener.accept()?;
@@ -78,6 +90,10 @@ impl Server {
         let target = head.split(' ').nth(1).unwrap_or_default();
         if let Some(channel) = target.strip_prefix("/events?channel=") {
             return self.stream(socket, channel, last_event_id(&head));
+        }
+        if target == "/metrics" {
+            let channels = self.hub.figures().channels;
+            return respond(&mut socket, &format!("fanfare_channels {channels}\n"));
         }
         let Some(query) = target.strip_prefix("/publish?") else {
             bail!("there is nothing at {target}");
@@ -122,7 +138,10 @@ fn publish_all(space: &Space, publish: &Publish, mut socket: TcpStream) -> Resul
         runtime.block_on(space.room());
         anyhow::Ok(())
     })?;
-    let body = published.json();
+    respond(&mut socket, &published.json())
+}
+
+fn respond(socket: &mut TcpStream, body: &str) -> Result<()> {
     let length = body.len();
     write!(
         socket,

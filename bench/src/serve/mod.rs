@@ -5,7 +5,7 @@ mod axum;
 mod floor;
 mod hub;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -27,6 +27,9 @@ pub enum Serve {
         /// How many events a channel keeps
         #[arg(long)]
         backlog: usize,
+        /// How long it keeps them, in milliseconds
+        #[arg(long, default_value_t = 600_000)]
+        history_age_ms: u64,
     },
     /// axum's `Sse` over tokio's `broadcast`
     Axum {
@@ -45,7 +48,11 @@ impl Serve {
         rlimit::increase_nofile_limit(u64::MAX)?;
         match self {
             Self::Floor { listen } => floor::serve(listen),
-            Self::Hub { listen, backlog } => hub::serve(listen, backlog),
+            Self::Hub {
+                listen,
+                backlog,
+                history_age_ms,
+            } => hub::serve(listen, backlog, Duration::from_millis(history_age_ms)),
             Self::Axum { listen, capacity } => axum::serve(listen, capacity),
         }
     }
