@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::{
     Post,
-    delivery::{OutletId, shard::Command},
+    delivery::{OutletId, command::Command},
     frame::Frame,
     history::History,
     slab::Slab,

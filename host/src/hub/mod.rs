@@ -5,6 +5,7 @@
 //! - [`space`]: the channels of one publisher: registering, publishing, removing.
 //! - [`connection`]: one client's stream, as a guest holds it.
 //! - [`member`]: the same, as the hub has it.
+//! - [`post`]: the hub's lock, and the way to the shards.
 //! - [`delivery`]: from here to the sockets: shards, queues, timers.
 //! - [`channel`]: who hears a channel, and its name.
 //! - [`history`]: the events a channel keeps for clients that come back.
@@ -31,6 +32,7 @@ pub mod ended;
 mod frame;
 mod history;
 mod member;
+mod post;
 mod resume;
 mod slab;
 pub mod space;
@@ -39,7 +41,6 @@ use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     fmt,
-    ops::{Deref, DerefMut},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -47,18 +48,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 use thiserror::Error;
 
 use self::{
-    channel::{Channels, Left},
+    channel::Channels,
     connection::{CloseReason, Connection, ConnectionId, OpenOptions},
     counters::Counters,
-    delivery::{Delivery, Engine, OutletId, Wakes, shard::Command},
+    delivery::{Delivery, Engine, OutletId, command::Command},
     ended::{Ended, EndedReceiver, EndedSender},
     frame::Frame,
     member::{Member, Members, Returned},
+    post::{Locked, Post},
     resume::Ids,
 };
 pub use self::{
@@ -169,19 +171,6 @@ struct State {
     post: Post,
 }
 
-/// Tells shards what to do, and remembers which of them must be woken for it.
-struct Post {
-    engine: Engine,
-    wakes: Wakes,
-}
-
-/// The lock. When it is let go, those who were told something are woken: not before, so that nobody waits for it who
-/// was woken by it.
-struct Locked<'a> {
-    state: Option<MutexGuard<'a, State>>,
-    hub: &'a Hub,
-}
-
 impl Hub {
     /// An empty hub, and where it tells of ended connections.
     pub fn new(settings: Settings, engine: Engine) -> (Self, EndedReceiver) {
@@ -194,10 +183,7 @@ impl Hub {
             ids: Ids::new(),
             expiries: BinaryHeap::new(),
             history_cost: 0,
-            post: Post {
-                engine: engine.clone(),
-                wakes: Wakes::default(),
-            },
+            post: Post::new(engine.clone()),
         };
         let shared = Shared {
             settings,
@@ -346,10 +332,7 @@ impl Hub {
     }
 
     fn lock(&self) -> Locked<'_> {
-        Locked {
-            state: Some(self.shared.state.lock()),
-            hub: self,
-        }
+        Locked::new(self)
     }
 
     fn is_open(&self, id: ConnectionId) -> bool {
@@ -517,68 +500,6 @@ impl State {
                 channel.watched = false;
                 self.forget_if_unused(number);
             }
-        }
-    }
-}
-
-// === impl Post ===
-
-impl Post {
-    /// Tells a shard something.
-    fn tell(&mut self, shard: u16, command: Command) {
-        self.engine.tell(shard, command, 0, &mut self.wakes);
-    }
-
-    /// Tells a shard to deliver so many bytes to so many connections.
-    fn deliver(&mut self, shard: u16, command: Command, connections: u32, bytes: usize) {
-        let cost = delivery::cost(connections, bytes);
-        self.engine.tell(shard, command, cost, &mut self.wakes);
-    }
-
-    /// Sends a frame to one connection.
-    fn send(&mut self, outlet: OutletId, frame: Arc<Frame>) {
-        let bytes = frame.len();
-        let command = Command::Send {
-            outlet: outlet.number,
-            frame,
-        };
-        self.deliver(outlet.shard, command, 1, bytes);
-    }
-
-    /// The shard was told that somebody has left.
-    fn left(&mut self, left: &Left) {
-        if left.empty {
-            self.engine.give_group(left.shard, left.group);
-        }
-    }
-}
-
-// === impl Locked ===
-
-impl Deref for Locked<'_> {
-    type Target = State;
-
-    fn deref(&self) -> &State {
-        self.state
-            .as_ref()
-            .expect("the lock is held until the drop")
-    }
-}
-
-impl DerefMut for Locked<'_> {
-    fn deref_mut(&mut self) -> &mut State {
-        self.state
-            .as_mut()
-            .expect("the lock is held until the drop")
-    }
-}
-
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        if let Some(mut state) = self.state.take() {
-            let mut wakes = std::mem::take(&mut state.post.wakes);
-            drop(state);
-            self.hub.shared.engine.wake(&mut wakes);
         }
     }
 }

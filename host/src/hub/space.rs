@@ -8,7 +8,7 @@ use super::{
     Hub, HubError, Ids, Member, State,
     channel::{ChannelName, Channels},
     connection::{CloseReason, Connection, ConnectionId},
-    delivery::shard::Command,
+    delivery::command::Command,
     frame::Frame,
     resume::{self, Replay},
 };

@@ -3,21 +3,24 @@
 //! # Layout
 //!
 //! - [`Engine`]: the shards of a node, one for every second core, and what they share. Hubs tell them what to do.
-//! - [`inbox`]: how a shard is told.
+//! - [`command`], [`inbox`]: what a shard is told, and how.
 //! - [`worker`]: the thread of a shard: it sleeps until it is told something or a socket is ready.
 //! - [`shard`]: what it owns, and what it does.
 //! - [`outlet`]: one connection: what waits for it, where it goes, when it is due.
 //! - [`queue`], [`group`], [`wheel`]: what waits, who hears, and when.
+//! - [`tally`]: what was delivered, until it is counted.
 //! - [`body`]: the way through the HTTP library, where a socket cannot be taken over.
 //! - [`admission`]: how many clients there may be.
 
 mod admission;
 pub mod body;
+pub(super) mod command;
 mod group;
 mod inbox;
 pub mod outlet;
 mod queue;
-pub(super) mod shard;
+mod shard;
+mod tally;
 mod wheel;
 pub(super) mod worker;
 
@@ -41,9 +44,9 @@ use tokio_util::sync::CancellationToken;
 use self::{
     admission::Admission,
     body::{Body, Feed},
+    command::Command,
     inbox::Inbox,
     outlet::{Framing, Seat, Ticks},
-    shard::Command,
     wheel::{NEVER, Tick, ticks},
     worker::Worker,
 };

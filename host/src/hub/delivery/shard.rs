@@ -7,20 +7,15 @@
 use std::{mem, net, sync::Arc};
 
 use mio::{Interest, Registry, Token, net::TcpStream};
-use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::{
-    super::{
-        Hub,
-        connection::{CloseReason, Timing},
-        frame::Frame,
-        slab::Pages,
-    },
+    super::{connection::CloseReason, frame::Frame, slab::Pages},
     OutletId, Shared, Told,
-    body::Feed,
+    command::Command,
     group::Group,
     outlet::{Flushed, Framing, Outlet, Pushed, Seat, Sink},
+    tally::Tally,
     wheel::{NEVER, Tick, Wheel},
 };
 
@@ -31,59 +26,6 @@ const TOGETHER: usize = 64 * 1024;
 const SCRATCH_BYTES: usize = 16 * 1024;
 /// Past the node's bound of waiting bytes, connections are closed until so much of it is free again: an eighth.
 const SHED_TO: (usize, usize) = (7, 8);
-
-/// What a shard is told. Outlets and groups are told by their numbers.
-#[derive(Debug)]
-pub(in super::super) enum Command {
-    /// A new connection.
-    Open {
-        outlet: u32,
-        hub: Hub,
-        member: u32,
-        place: u32,
-        held: bool,
-        timing: Timing,
-    },
-    /// Its response head has left, and this is its socket.
-    TakeOver {
-        outlet: u32,
-        stream: net::TcpStream,
-        framing: Framing,
-        seat: Seat,
-    },
-    /// Its response goes through the HTTP library.
-    Feed { outlet: u32, feed: Arc<Feed> },
-    /// What carried it is gone.
-    Gone { outlet: u32 },
-    /// It hears the events of a group from now on.
-    Join { outlet: u32, group: u32 },
-    /// It does not any more.
-    Leave { outlet: u32, group: u32 },
-    /// An event for a group.
-    Deliver { group: u32, frame: Arc<Frame> },
-    /// A frame for one connection.
-    Send { outlet: u32, frame: Arc<Frame> },
-    /// What one connection missed.
-    Replay {
-        outlet: u32,
-        frames: Vec<Arc<Frame>>,
-    },
-    /// It has been told all that it missed.
-    Release { outlet: u32 },
-    /// It has ended, and leaves these groups. Its hub says so once, and nothing about it afterwards.
-    End {
-        outlet: u32,
-        reason: CloseReason,
-        groups: Vec<u32>,
-    },
-    /// Who is in a group, by their numbers in the hub.
-    Who {
-        group: u32,
-        reply: oneshot::Sender<Vec<u32>>,
-    },
-    /// The node ends: nothing is delivered any more.
-    Stop,
-}
 
 /// What one thread owns.
 #[derive(Debug)]
@@ -106,13 +48,6 @@ pub(super) struct Shard {
     ping: Arc<Frame>,
     last_chunk: Arc<Frame>,
     scratch: Vec<u8>,
-}
-
-/// Events that have left and were not counted yet: one count for many events costs nothing.
-#[derive(Debug, Default)]
-struct Tally {
-    hub: Option<Hub>,
-    delivered: u64,
 }
 
 impl Shard {
@@ -567,24 +502,5 @@ impl Shard {
             self.slow(number);
         }
         self.shared.set_worst(self.index, 0);
-    }
-}
-
-impl Tally {
-    fn add(&mut self, hub: &Hub, delivered: u64) {
-        if delivered == 0 {
-            return;
-        }
-        if !self.hub.as_ref().is_some_and(|known| known.is(hub)) {
-            self.count();
-            self.hub = Some(hub.clone());
-        }
-        self.delivered += delivered;
-    }
-
-    fn count(&mut self) {
-        if let Some(hub) = self.hub.take() {
-            hub.counters().add_delivered(mem::take(&mut self.delivered));
-        }
     }
 }

@@ -11,11 +11,7 @@ use std::{
 use mio::{Events, Poll, Token};
 use tracing::error;
 
-use super::{
-    Shared, Told,
-    shard::{Command, Shard},
-    wheel::TICK,
-};
+use super::{Shared, Told, command::Command, shard::Shard, wheel::TICK};
 
 /// The token of the waker; sockets have the numbers of their outlets.
 pub(super) const WAKE: Token = Token(usize::MAX);
