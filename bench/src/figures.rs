@@ -158,6 +158,11 @@ fn mb(bytes: i64) -> String {
     format!("{:.2}", bytes as f64 / 1e6)
 }
 
+/// What a table of deliveries shows.
+pub const DELIVERY: &[Column] = &[
+    CPU, USER, KERNEL, RATIO, P50, P99, MAX, DELIVERIES, LOST, WRONG, CLOSED,
+];
+
 fn ms(us: u64) -> String {
     format!("{:.2}", us as f64 / 1000.0)
 }

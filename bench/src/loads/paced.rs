@@ -28,19 +28,7 @@ impl Load for Paced {
     }
 
     fn columns(&self) -> &'static [Column] {
-        &[
-            figures::CPU,
-            figures::USER,
-            figures::KERNEL,
-            figures::RATIO,
-            figures::P50,
-            figures::P99,
-            figures::MAX,
-            figures::DELIVERIES,
-            figures::LOST,
-            figures::WRONG,
-            figures::CLOSED,
-        ]
+        figures::DELIVERY
     }
 
     fn demand(&self, quick: bool) -> Demand {

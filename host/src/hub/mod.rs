@@ -9,6 +9,7 @@
 //! - [`delivery`]: from here to the sockets: shards, queues, timers.
 //! - [`channel`]: who hears a channel, and its name.
 //! - [`history`]: the events a channel keeps for clients that come back.
+//! - [`expiry`]: how histories forget what is too old or too much.
 //! - [`resume`]: where a client that comes back goes on.
 //! - [`frame`]: an event as it is kept and written.
 //! - [`ended`]: how the end of a connection is told.
@@ -29,6 +30,7 @@ pub mod connection;
 mod counters;
 pub mod delivery;
 pub mod ended;
+mod expiry;
 mod frame;
 mod history;
 mod member;
@@ -68,9 +70,6 @@ pub use self::{
     space::{Published, Space},
 };
 use crate::event::{self, Event, ID_BYTES};
-
-/// Histories that are looked at for old events while the lock is held once.
-const EXPIRED_AT_A_TIME: usize = 1000;
 
 /// A time for a client to come back after, in milliseconds: each its own, so that they do not all come at once, and
 /// none at once, because an `EventSource` keeps to it until it is told another.
@@ -448,58 +447,6 @@ impl State {
         {
             self.ids.forget_channel(channel.history.evicted_through());
             self.channels.remove(number);
-        }
-    }
-
-    /// Forgets what is too old in some of the histories that are due. True if there may be more.
-    fn expire(&mut self, now: Instant, age: Duration) -> bool {
-        for _ in 0..EXPIRED_AT_A_TIME {
-            match self.expiries.peek() {
-                Some(Reverse((due, _))) if *due <= now => {
-                    self.visit_oldest(age, |history, space, ids| {
-                        history.expire(now, age, space, ids);
-                    });
-                }
-                _ => {
-                    // What a million channels took is not kept for ever.
-                    if self.expiries.len() < self.expiries.capacity() / 8 {
-                        self.expiries.shrink_to(self.expiries.len() * 2);
-                    }
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    /// Forgets the oldest events of the hub until the histories are within their bound together.
-    fn trim(&mut self, limit: usize, age: Duration) {
-        while self.history_cost > limit && !self.expiries.is_empty() {
-            self.visit_oldest(age, |history, space, ids| history.evict(space, ids));
-        }
-    }
-
-    /// Takes something from the history that is due first, and sees when it is due next.
-    fn visit_oldest(
-        &mut self,
-        age: Duration,
-        forget: impl FnOnce(&mut history::History, u32, &mut Ids),
-    ) {
-        let Some(Reverse((_, number))) = self.expiries.pop() else {
-            return;
-        };
-        let Some(channel) = self.channels.get_mut(number) else {
-            return;
-        };
-        let before = channel.history.cost();
-        forget(&mut channel.history, channel.space, &mut self.ids);
-        self.history_cost -= before - channel.history.cost();
-        match channel.history.due(age) {
-            Some(next) => self.expiries.push(Reverse((next, number))),
-            None => {
-                channel.watched = false;
-                self.forget_if_unused(number);
-            }
         }
     }
 }
