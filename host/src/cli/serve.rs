@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use futures_util::future::join_all;
 use tokio::{
@@ -23,10 +23,9 @@ use tracing::{info, warn};
 use crate::{
     config::{Address, Admin, Config, LogFormat, Variable},
     guest::{
-        app::{App, Phase},
-        engine::{Guests, engine},
+        app::{App, HOOKS_AT_A_TIME, Phase},
+        engine::{Guests, Instances},
         shared::Shared,
-        ticker::Ticker,
     },
     http::{admin, body::Bodies, listener::Listener, routes::Routes, service::Node, tls},
     hub::delivery::{self, Engine as DeliveryEngine},
@@ -89,12 +88,9 @@ impl Serve {
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             warn!(%error, "cannot raise the limit of open files");
         }
-        // Guests have threads of their own: however many compute, sockets are served.
-        let guests = threads("fanfare-guest")?;
         let host = threads("fanfare")?;
-        let served = host.block_on(serve(config, guests.handle().clone()));
+        let served = host.block_on(serve(config));
         // What still runs after the drain has had its time.
-        guests.shutdown_background();
         host.shutdown_background();
         served
     }
@@ -147,7 +143,7 @@ fn threads(name: &str) -> io::Result<Runtime> {
         .build()
 }
 
-async fn serve(config: Config, guests: Handle) -> Result<()> {
+async fn serve(config: Config) -> Result<()> {
     let started = SystemTime::now();
     // First of all, so that a signal during the start is not lost.
     let mut terminate = unix::signal(unix::SignalKind::terminate())?;
@@ -164,7 +160,7 @@ async fn serve(config: Config, guests: Handle) -> Result<()> {
     let address = listener.address()?;
     let admin = admin_listener(&config).await?;
     let delivery = delivery_engine(&config).context("cannot start the threads that deliver")?;
-    let apps = apps(&config, guests, &delivery)?;
+    let apps = apps(&config, &delivery).await?;
     let routes = apps
         .iter()
         .map(|app| (app.shared.route.clone(), app.clone()));
@@ -249,21 +245,15 @@ async fn serve_admin(listener: Option<&Listener>, admin: admin::Admin) {
 }
 
 /// The apps, compiled. Nothing of them runs yet.
-fn apps(config: &Config, threads: Handle, delivery: &DeliveryEngine) -> Result<Vec<Arc<App>>> {
+async fn apps(config: &Config, delivery: &DeliveryEngine) -> Result<Vec<Arc<App>>> {
     let redis = Arc::new(RedisPool::new(redis_pool::Settings {
         ca_file: config.redis.ca_file.clone(),
         timeout: config.redis.timeout,
     })?);
     let brokers = Arc::new(config.brokers.clone());
-    let engine = engine();
-    let engine = engine.map_err(|error| anyhow!("cannot make the engine for guests: {error:#}"))?;
-    let ticker = Ticker::start(&engine).context("cannot start the thread that ticks for guests")?;
-    let guests = Guests {
-        engine,
-        threads,
-        ticker,
-    };
-    let load = |(name, app): (&String, &crate::config::App)| {
+    let guests = Guests::new(instances(config), None, &Handle::current())?;
+    let mut apps = Vec::new();
+    for (name, app) in &config.apps {
         let (shared, ended) = Shared::new(
             name.clone(),
             app,
@@ -271,15 +261,25 @@ fn apps(config: &Config, threads: Handle, delivery: &DeliveryEngine) -> Result<V
             brokers.clone(),
             delivery.clone(),
         );
-        Ok(App::load(
-            &guests,
-            &app.component,
-            shared,
-            ended,
-            config.node.development,
-        )?)
+        let development = config.node.development;
+        apps.push(App::load(&guests, &app.component, shared, ended, development).await?);
+    }
+    Ok(apps)
+}
+
+/// How many instances the apps may have at a time. An app may be of either world, and of another one after a deploy.
+fn instances(config: &Config) -> Instances {
+    // Beside its handlers: its hooks, and the start of its code and of the code that is to take its place.
+    let beside = HOOKS_AT_A_TIME + 2;
+    let sum = |of: fn(&crate::config::App) -> usize| {
+        let sum = config.apps.values().map(of).fold(0, usize::saturating_add);
+        u32::try_from(sum.saturating_add(beside * config.apps.len())).unwrap_or(u32::MAX)
     };
-    config.apps.iter().map(load).collect()
+    Instances {
+        blocking: sum(|app| app.limits.calls),
+        // Those that linger, and those of code that was replaced.
+        asynchronous: sum(|app| 4 * app.instances.count),
+    }
 }
 
 /// What delivers the events of all apps.

@@ -11,6 +11,7 @@ use super::capabilities::Capabilities;
 use super::checks::Checks;
 use super::error::KeyPath;
 use super::history::History;
+use super::instances::Instances;
 use super::limits::Limits;
 use super::schema::{PathText, RouteText};
 use super::streams::Streams;
@@ -46,6 +47,9 @@ pub struct App {
     /// What the app may take.
     #[serde(default)]
     pub limits: Limits,
+    /// How many instances its guest has, and for how long.
+    #[serde(default)]
+    pub instances: Instances,
 }
 
 fn root() -> String {
@@ -63,6 +67,7 @@ impl App {
             streams: Streams::default(),
             history: History::default(),
             limits: Limits::default(),
+            instances: Instances::default(),
         }
     }
 
@@ -83,5 +88,6 @@ impl App {
         self.streams.check(&at.key("streams"), checks);
         self.history.check(&at.key("history"), checks);
         self.limits.check(&at.key("limits"), checks);
+        self.instances.check(&at.key("instances"), checks);
     }
 }

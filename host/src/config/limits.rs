@@ -10,6 +10,9 @@ use super::error::KeyPath;
 use super::schema::{DurationText, SizeText};
 use super::units::{self, MOST_BYTES};
 
+/// The most handles that a call may be allowed.
+const MOST_HANDLES: usize = 1_000_000;
+
 /// What an app may take, on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -18,17 +21,22 @@ pub struct Limits {
     #[serde(with = "units::size")]
     #[schemars(with = "SizeText")]
     pub memory: u64,
-    /// How long one call may compute. Waiting does not count.
+    /// How long one call may compute. Waiting does not count. In the asynchronous world, where calls share an instance:
+    /// how long one may compute before it lets the others go on.
     #[serde(with = "units::duration")]
     #[schemars(with = "DurationText")]
     pub cpu_time: Duration,
-    /// How long one call may last, waiting included; `0` for as long as it likes.
+    /// How long one call may last, waiting included; `0` for as long as it likes. In the asynchronous world, the
+    /// instance of a call that lasts longer gets no more calls, and ends when the others in it have ended.
     #[serde(with = "units::duration")]
     #[schemars(with = "DurationText")]
     pub wall_time: Duration,
     /// The most calls in flight.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub calls: usize,
+    /// The most requests that wait for a free place among the calls. Past it clients are told to come back at once.
+    #[schemars(range(max = 1_000_000_000))]
+    pub waiting_calls: usize,
     /// How long a request waits for a free place among the calls. After that its client is told to come back.
     #[serde(with = "units::duration")]
     #[schemars(with = "DurationText")]
@@ -63,6 +71,19 @@ pub struct Limits {
     #[serde(with = "units::size")]
     #[schemars(with = "SizeText")]
     pub registry_bytes: u64,
+    /// The most handles that one call may hold: requests, connections, publishers, Redis clients, and what WASI has. In
+    /// the asynchronous world, where calls share an instance, so many for each that may be in it.
+    #[schemars(range(min = 16, max = 1_000_000))]
+    pub handles: usize,
+    /// The most that a guest may hand to the host in one call. Less than the larger ones of the limits above makes no
+    /// difference: what they allow gets through.
+    #[serde(with = "units::size")]
+    #[schemars(with = "SizeText")]
+    pub host_call_bytes: u64,
+    /// The most lines that may come to the log in a second from what the guest prints. What it prints beyond them is
+    /// left out.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub log_lines: usize,
 }
 
 impl Default for Limits {
@@ -72,6 +93,7 @@ impl Default for Limits {
             cpu_time: Duration::from_secs(1),
             wall_time: Duration::ZERO,
             calls: 1000,
+            waiting_calls: 1000,
             queue_time: Duration::from_secs(1),
             connections: 100_000,
             channels_per_connection: 100,
@@ -81,6 +103,9 @@ impl Default for Limits {
             response_body: 8 << 20,
             registry_entries: 10_000,
             registry_bytes: 16 << 20,
+            handles: 10_000,
+            host_call_bytes: 64 << 20,
+            log_lines: 1000,
         }
     }
 }
@@ -91,6 +116,7 @@ impl Limits {
         checks.size(at, "memory", self.memory, 1 << 20..=MOST_BYTES);
         checks.not_zero(at, "cpu-time", self.cpu_time);
         checks.count(at, "calls", self.calls, 1..=MOST);
+        checks.count(at, "waiting-calls", self.waiting_calls, 0..=MOST);
         checks.count(at, "connections", self.connections, 1..=MOST);
         checks.count(at, "channels-per-connection", per_connection, 1..=MOST);
         checks.size(at, "queue-bytes", self.queue_bytes, 1..=MOST_BYTES);
@@ -99,5 +125,8 @@ impl Limits {
         checks.size(at, "response-body", self.response_body, 1..=MOST_BYTES);
         checks.count(at, "registry-entries", self.registry_entries, 0..=MOST);
         checks.size(at, "registry-bytes", self.registry_bytes, 0..=MOST_BYTES);
+        checks.count(at, "handles", self.handles, 16..=MOST_HANDLES);
+        checks.size(at, "host-call-bytes", self.host_call_bytes, 1..=MOST_BYTES);
+        checks.count(at, "log-lines", self.log_lines, 1..=MOST);
     }
 }

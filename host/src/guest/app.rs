@@ -2,36 +2,42 @@
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use futures_util::future::BoxFuture;
+use bytes::Bytes;
 use parking_lot::Mutex;
+use thiserror::Error;
 use tokio::{
-    sync::Semaphore,
-    time::{timeout, timeout_at},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
 };
 use tokio_util::{
     sync::CancellationToken,
-    task::{AbortOnDropHandle, TaskTracker},
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 use tracing::{Span, debug, error, error_span, info, warn};
-use wasmtime::Store;
 
 use super::{
     answers::Answers,
-    bindings::{
-        exports::fanfare::sse::handler,
-        fanfare::sse::connections::{self, Disconnection},
+    bindings::fanfare::sse::{
+        connections::{self, Disconnection},
+        errors::Error as Told,
     },
-    call::{self, Failure},
+    call::Call,
     check::{self, Checked, GuestError},
+    code::{Code, StartFailure},
     engine::Guests,
     error::sentence,
-    request::{Answer, Incoming, Request, release_when_waiting},
+    limits::Limit,
+    request::{Answer, Incoming, Request},
     shared::Shared,
-    state::State,
+    threads::{Lane, Panicked},
+    version::VersionId,
 };
 use crate::{
     event::{Data, Event},
@@ -43,21 +49,23 @@ use crate::{
 
 /// How long after a failed start the next one is tried: at first, and at most.
 const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How often histories are looked at for events that have grown too old.
+/// How often what has grown old is looked for: events of histories, and instances.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// Calls of `disconnected` at a time: when a thousand clients leave at once, their hooks take turns.
-const HOOKS_AT_A_TIME: usize = 16;
+pub const HOOKS_AT_A_TIME: usize = 16;
 
-/// How long `start` and `disconnected` may take where the app has no limit of wall time: a handler may wait for its
-/// client as long as it likes, but somebody waits for these.
-const START_TIME: Duration = Duration::from_secs(60);
-const HOOK_TIME: Duration = Duration::from_secs(30);
+/// Why calls are stopped.
+const SHUTTING_DOWN: &str = "the node is shutting down";
+const REPLACED: &str = "new code has taken its place";
 
 /// A deployed guest.
 pub struct App {
     guests: Guests,
-    guest: Checked,
-    /// What its calls share.
+    /// Its place among the threads of guests.
+    lane: Lane,
+    /// The code that new calls go to.
+    code: Mutex<Arc<Code>>,
+    /// What its calls share, whichever code they run.
     pub shared: Arc<Shared>,
     /// What its requests were answered with.
     pub answers: Answers,
@@ -65,10 +73,14 @@ pub struct App {
     development: bool,
     /// Room for calls of `handle`.
     room: Arc<Semaphore>,
+    /// Requests that wait for room.
+    waiting: AtomicUsize,
     phase: Mutex<Phase>,
-    /// The calls in flight, hooks included.
-    calls: TaskTracker,
-    /// Ends calls that run on after the drain, and the app's own tasks.
+    /// Held while new code takes the place of old.
+    deploying: Arc<tokio::sync::Mutex<()>>,
+    /// What has to end before the app has: calls in flight, hooks included, and code that was replaced.
+    tasks: TaskTracker,
+    /// Ends the app's own tasks, after the drain.
     stop: CancellationToken,
 }
 
@@ -85,9 +97,66 @@ pub enum Phase {
     Draining,
 }
 
+/// Code that has started and waits to take the place of what serves.
+pub struct Prepared {
+    code: Arc<Code>,
+    /// Nobody else deploys meanwhile.
+    _alone: tokio::sync::OwnedMutexGuard<()>,
+}
+
+/// Why code was not deployed. What served before serves on.
+#[derive(Debug, Error)]
+pub enum DeployError {
+    /// Another is being deployed.
+    #[error("another deploy of this app is under way; try again when it is done")]
+    Busy,
+    /// It is no guest, or does not compile.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// It does not start.
+    #[error("{0}")]
+    Start(String),
+    /// There is no point in it any more.
+    #[error("the node is shutting down")]
+    Draining,
+}
+
 impl App {
-    /// Compiles a guest and makes an app of it. Nothing of the guest runs before [`App::start`].
-    pub fn load(
+    /// Makes an app of a guest. Nothing of the guest runs before [`App::start`].
+    pub fn new(
+        guests: &Guests,
+        guest: &Checked,
+        origin: &str,
+        shared: Shared,
+        ended: EndedReceiver,
+        development: bool,
+    ) -> Result<Arc<Self>, GuestError> {
+        let (shared, lane) = (Arc::new(shared), guests.threads.lane());
+        let code = Code::new(guests, &shared, &lane, guest)
+            .map_err(|error| GuestError::mismatch(origin, &error))?;
+        let app = Arc::new(Self {
+            guests: guests.clone(),
+            lane,
+            code: Mutex::new(Arc::new(code)),
+            room: Arc::new(Semaphore::new(
+                shared.limits.calls.min(Semaphore::MAX_PERMITS),
+            )),
+            waiting: AtomicUsize::new(0),
+            shared,
+            answers: Answers::default(),
+            development,
+            phase: Mutex::new(Phase::Starting),
+            deploying: Arc::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        app.tasks.spawn(app.clone().run_hooks(ended));
+        tokio::spawn(app.clone().expire());
+        Ok(app)
+    }
+
+    /// Reads and compiles a guest and makes an app of it.
+    pub async fn load(
         guests: &Guests,
         component: &Path,
         shared: Shared,
@@ -95,35 +164,29 @@ impl App {
         development: bool,
     ) -> Result<Arc<Self>, GuestError> {
         let begun = Instant::now();
-        let guest = check::load(&guests.engine, component)?;
+        let guest = check::load(guests, component).await?;
         info!(
             app = shared.name,
+            version = guest.version.short(),
             milliseconds = begun.elapsed().as_millis() as u64,
             "loaded {}",
             component.display()
         );
-        let app = Arc::new(Self {
-            guests: guests.clone(),
-            guest,
-            room: Arc::new(Semaphore::new(
-                shared.limits.calls.min(Semaphore::MAX_PERMITS),
-            )),
-            shared: Arc::new(shared),
-            answers: Answers::default(),
-            development,
-            phase: Mutex::new(Phase::Starting),
-            calls: TaskTracker::new(),
-            stop: CancellationToken::new(),
-        });
-        app.calls.spawn(app.clone().run_hooks(ended));
-        tokio::spawn(expire(app.shared.clone(), app.stop.clone()));
-        Ok(app)
+        let origin = component.display().to_string();
+        Self::new(guests, &guest, &origin, shared, ended, development)
     }
 
     /// Where it stands in its life.
     pub fn phase(&self) -> Phase {
         self.phase.lock().clone()
     }
+
+    /// The code that new calls go to.
+    pub fn code(&self) -> Arc<Code> {
+        self.code.lock().clone()
+    }
+
+    // === Starting ===
 
     /// Calls the server hook until it succeeds. Returns after the first call; the others go on in the background.
     pub async fn start(self: &Arc<Self>) {
@@ -146,24 +209,19 @@ impl App {
         });
     }
 
+    /// Whether the app needs no other try.
     async fn try_start(&self) -> bool {
+        // One that waits for new code to start, and finds it serving, has nothing to do.
+        let _alone = self.deploying.lock().await;
+        if !matches!(self.phase(), Phase::Starting | Phase::Failed(_)) {
+            return true;
+        }
         let span = error_span!("start", app = %self.shared.name);
-        let guest = self.guest.app.clone();
-        let started = self
-            .call(&span, Some(START_TIME), |store| {
-                Box::pin(async move {
-                    let app = guest.instantiate_async(&mut *store).await?;
-                    app.fanfare_sse_lifecycle().call_start(store).await
-                })
-            })
-            .await;
-        let reason = match started {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(format!("`start` answered {}", sentence(&error))),
-            Err(failure) if failure.stopped => return false,
-            Err(failure) => Some(format!("`start` {failure}")),
+        let reason = match self.run_start(self.code()).await {
+            Ok(()) => None,
+            Err(StartFailure::Stopped) => return false,
+            Err(StartFailure::Failed(reason)) => Some(reason),
         };
-        let reason = reason.map(|reason| self.shared.loggable(&reason));
         if let Some(reason) = &reason {
             span.in_scope(|| {
                 error!(
@@ -182,6 +240,72 @@ impl App {
         started
     }
 
+    async fn run_start(&self, code: Arc<Code>) -> Result<(), StartFailure> {
+        let token = (self.tasks.token(), code.token());
+        let started = self.lane.spawn(async move {
+            let _token = token;
+            code.start().await
+        });
+        let panicked = |panicked: Panicked| Err(StartFailure::Failed(panicked.to_string()));
+        started.await.unwrap_or_else(panicked)
+    }
+
+    // === Deploying ===
+
+    /// Compiles a component and starts it beside the code that serves. Messages say where it is from.
+    pub async fn prepare(&self, origin: &str, component: Bytes) -> Result<Prepared, DeployError> {
+        let alone = self.deploying.clone().try_lock_owned();
+        let alone = alone.map_err(|_| DeployError::Busy)?;
+        if self.phase() == Phase::Draining {
+            return Err(DeployError::Draining);
+        }
+        let guest = check::compile(&self.guests, origin.to_owned(), component).await?;
+        let code = Code::new(&self.guests, &self.shared, &self.lane, &guest)
+            .map_err(|error| GuestError::mismatch(origin, &error))?;
+        let code = Arc::new(code);
+        match self.run_start(code.clone()).await {
+            Ok(()) => Ok(Prepared {
+                code,
+                _alone: alone,
+            }),
+            Err(StartFailure::Stopped) => Err(DeployError::Draining),
+            Err(StartFailure::Failed(reason)) => Err(DeployError::Start(reason)),
+        }
+    }
+
+    /// Lets new calls go to the code, and returns what served before. Calls that are in flight there may finish, for
+    /// as long as the app's `instances.retire-time`. Streams stay open: they are the host's, and the hooks for them
+    /// are the new code's from now on.
+    pub fn swap(self: &Arc<Self>, prepared: Prepared) -> Result<VersionId, DeployError> {
+        let Prepared { code, _alone } = prepared;
+        let version = code.version;
+        {
+            let mut phase = self.phase.lock();
+            if *phase == Phase::Draining {
+                return Err(DeployError::Draining);
+            }
+            *phase = Phase::Serving;
+        }
+        let old = std::mem::replace(&mut *self.code.lock(), code);
+        let replaced = old.version;
+        info!(
+            app = self.shared.name,
+            version = version.short(),
+            replaced = replaced.short(),
+            "new code serves"
+        );
+        let (bound, stop) = (self.shared.instances.retire_time, self.stop.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = old.retire(bound, REPLACED) => {}
+                () = stop.cancelled() => old.stop(SHUTTING_DOWN),
+            }
+        });
+        Ok(replaced)
+    }
+
+    // === Requests ===
+
     /// Has a request handled. Returns as soon as there is an answer; the handler may go on after it.
     pub async fn handle(self: &Arc<Self>, incoming: Incoming) -> Answer {
         let answer = self.answer(incoming).await;
@@ -190,43 +314,60 @@ impl App {
     }
 
     async fn answer(self: &Arc<Self>, incoming: Incoming) -> Answer {
-        match self.phase() {
-            Phase::Serving => {}
-            Phase::Failed(reason) if self.development => return Answer::Busy(reason),
-            Phase::Failed(_) | Phase::Starting => {
-                return Answer::Busy("the app has not started".into());
-            }
-            Phase::Draining => return Answer::Busy("the node is shutting down".into()),
-        }
-        let room = self.room.clone().acquire_owned();
-        let Ok(Ok(room)) = timeout(self.shared.limits.queue_time, room).await else {
-            let calls = self.shared.limits.calls;
-            return Answer::Busy(format!("the app's limit `calls` of {calls} is reached"));
+        let room = match self.room().await {
+            Ok(room) => room,
+            Err(busy) => return Answer::Busy(busy),
+        };
+        let (code, token) = match self.enter() {
+            Ok(entered) => entered,
+            Err(busy) => return Answer::Busy(busy),
         };
         let span = error_span!("request", app = %self.shared.name, request = %incoming.id);
         let (request, answered) = Request::new(incoming);
         let app = self.clone();
-        self.calls.spawn(async move {
-            app.run_handler(&span, request).await;
-            drop(room);
-        });
+        let handled = async move {
+            app.run_handler(&code, &span, request).await;
+            drop((room, token));
+        };
+        self.lane.spawn(handled).detach();
         let lost = || Answer::Failed("the request was lost in the host".into());
         answered.await.unwrap_or_else(|_| lost())
     }
 
-    async fn run_handler(&self, span: &Span, request: Arc<Request>) {
-        let (guest, handle) = (self.guest.app.clone(), request.clone());
-        let outcome = self
-            .call(span, None, |store| {
-                Box::pin(async move {
-                    let app = guest.instantiate_async(&mut *store).await?;
-                    let resource = store.data_mut().table.push(handle.clone())?;
-                    let ticked = store.data().ticked.clone();
-                    let call = app.fanfare_sse_handler().call_handle(store, resource);
-                    release_when_waiting(&handle, &ticked, call).await
-                })
-            })
-            .await;
+    /// Room for a call, or what to tell a client that gets none.
+    async fn room(&self) -> Result<OwnedSemaphorePermit, String> {
+        if let Ok(room) = self.room.clone().try_acquire_owned() {
+            return Ok(room);
+        }
+        let limits = &self.shared.limits;
+        let waiting = Waiting::new(&self.waiting);
+        if waiting.number <= limits.waiting_calls {
+            let room = self.room.clone().acquire_owned();
+            if let Ok(Ok(room)) = timeout(limits.queue_time, room).await {
+                return Ok(room);
+            }
+        }
+        self.shared.reached.count(Limit::Calls);
+        let calls = limits.calls;
+        Err(format!("the app's limit `calls` of {calls} is reached"))
+    }
+
+    /// The code for a new call, which is counted until the tokens are dropped; or what to tell a client.
+    fn enter(&self) -> Result<(Arc<Code>, [TaskTrackerToken; 2]), String> {
+        // Under the lock, so that no call comes to code that is retired already, nor to an app that has drained.
+        let phase = self.phase.lock();
+        match &*phase {
+            Phase::Serving => {}
+            Phase::Failed(reason) if self.development => return Err(reason.clone()),
+            Phase::Failed(_) | Phase::Starting => return Err("the app has not started".into()),
+            Phase::Draining => return Err(SHUTTING_DOWN.into()),
+        }
+        let code = self.code.lock();
+        Ok((code.clone(), [self.tasks.token(), code.token()]))
+    }
+
+    async fn run_handler(&self, code: &Code, span: &Span, request: Arc<Request>) {
+        let outcome = code.call(Call::Handle(request.clone()), span).await;
         let answered = request.is_answered();
         let problem = match outcome {
             Ok(Ok(())) if answered => None,
@@ -235,9 +376,7 @@ impl App {
             ),
             Ok(Err(_)) if request.was_answered_by_host() => None,
             // The client left while the handler was at work: nothing that anybody has to mend.
-            Ok(Err(error @ (handler::Error::Closed(_) | handler::Error::NotFound(_))))
-                if request.is_gone() =>
-            {
+            Ok(Err(error @ (Told::Closed(_) | Told::NotFound(_)))) if request.is_gone() => {
                 let error = self.shared.loggable(&sentence(&error));
                 span.in_scope(|| debug!("the client left, and the handler answered {error}"));
                 None
@@ -245,7 +384,7 @@ impl App {
             Ok(Err(error)) => Some(format!("the handler answered {}", sentence(&error))),
             Err(failure) if failure.stopped => {
                 span.in_scope(|| warn!("the handler {failure}"));
-                request.answer(Answer::Busy("the node is shutting down".into()));
+                request.answer(Answer::Busy("the app has no time for it now".into()));
                 None
             }
             Err(failure) => Some(format!("the handler {failure}")),
@@ -287,7 +426,9 @@ impl App {
         }
     }
 
-    /// Calls `disconnected` for every connection that ends, if the guest exports it.
+    // === Hooks ===
+
+    /// Calls `disconnected` for every connection that ends, where the guest exports it.
     async fn run_hooks(self: Arc<Self>, mut ended: EndedReceiver) {
         let room = Arc::new(Semaphore::new(HOOKS_AT_A_TIME));
         while let Some(end) = ended.recv().await {
@@ -297,7 +438,7 @@ impl App {
                 reason = ?end.reason,
                 "connection ended"
             );
-            if self.guest.disconnect.is_none() {
+            if !self.code.lock().is_hooked() {
                 continue;
             }
             let room = tokio::select! {
@@ -310,43 +451,28 @@ impl App {
             };
             let Ok(room) = room else { return };
             let app = self.clone();
-            self.calls.spawn(async move {
-                app.run_hook(end).await;
-                drop(room);
-            });
+            // The code of this moment: a hook for a stream that older code opened is the newer one's.
+            let (code, token) = {
+                let code = self.code.lock();
+                (code.clone(), [self.tasks.token(), code.token()])
+            };
+            let hooked = async move {
+                app.run_hook(&code, end).await;
+                drop((room, token));
+            };
+            self.lane.spawn(hooked).detach();
         }
     }
 
-    async fn run_hook(&self, ended: Ended) {
-        let Some(guest) = self.guest.disconnect.clone() else {
-            return;
-        };
+    async fn run_hook(&self, code: &Code, ended: Ended) {
         let span =
             error_span!("disconnected", app = %self.shared.name, connection = %ended.connection);
-        let disconnection = Disconnection {
+        let gone = Box::new(Disconnection {
             connection_id: ended.connection.to_string(),
             channels: ended.channels,
-            reason: match ended.reason {
-                CloseReason::ClientGone => connections::CloseReason::ClientGone,
-                CloseReason::Closed => connections::CloseReason::Closed,
-                CloseReason::Inactive => connections::CloseReason::Inactive,
-                CloseReason::Expired => connections::CloseReason::Expired,
-                CloseReason::Slow => connections::CloseReason::Slow,
-                CloseReason::Shutdown => connections::CloseReason::Shutdown,
-            },
-        };
-        let outcome = self
-            .call(&span, Some(HOOK_TIME), |store| {
-                Box::pin(async move {
-                    let hooks = guest.instantiate_async(&mut *store).await?;
-                    hooks
-                        .fanfare_sse_disconnect_hook()
-                        .call_disconnected(store, &disconnection)
-                        .await
-                })
-            })
-            .await;
-        if let Err(failure) = outcome {
+            reason: connections::CloseReason::from(ended.reason),
+        });
+        if let Err(failure) = code.call(Call::Disconnected(gone), &span).await {
             let text = self.shared.loggable(&failure.to_string());
             span.in_scope(|| match failure.stopped {
                 true => warn!("`disconnected` {text}"),
@@ -355,55 +481,55 @@ impl App {
         }
     }
 
-    /// Runs a call until it returns, fails or the node stops waiting for it. Where the app has no limit of wall time,
-    /// it may take as long as `otherwise` says.
-    async fn call<R: Send + 'static>(
-        &self,
-        span: &Span,
-        otherwise: Option<Duration>,
-        call: impl for<'a> FnOnce(&'a mut Store<State>) -> BoxFuture<'a, wasmtime::Result<R>>
-        + Send
-        + 'static,
-    ) -> Result<R, Failure> {
-        let wall_time = match self.shared.limits.wall_time {
-            Duration::ZERO => otherwise,
-            wall_time => Some(wall_time),
-        };
-        let run = call::run(
-            self.guests.clone(),
-            self.shared.clone(),
-            span.clone(),
-            wall_time,
-            call,
-        );
-        let task = AbortOnDropHandle::new(self.guests.threads.spawn(run));
-        tokio::select! {
-            result = task => result.unwrap_or_else(|error| Err(Failure::of_host(error))),
-            () = self.stop.cancelled() => Err(Failure::stopped()),
-        }
-    }
+    // === Ending ===
 
     /// Closes all streams, tells their clients to come back within `reconnect`, and lets handlers finish until
     /// `deadline`. Requests that come meanwhile are answered as busy.
     pub async fn drain(&self, reconnect: Duration, deadline: tokio::time::Instant) {
         *self.phase.lock() = Phase::Draining;
         self.shared.hub.drain(reconnect);
-        self.calls.close();
-        let drained = timeout_at(deadline, self.calls.wait()).await.is_ok();
+        self.tasks.close();
+        let drained = tokio::time::timeout_at(deadline, self.tasks.wait()).await;
         self.stop.cancel();
-        if !drained {
+        self.code().stop(SHUTTING_DOWN);
+        if drained.is_err() {
             // They see that they are stopped, and say so in the log.
-            self.calls.wait().await;
+            self.tasks.wait().await;
+        }
+    }
+
+    async fn expire(self: Arc<Self>) {
+        let mut every = tokio::time::interval(EXPIRE_EVERY);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                _ = every.tick() => {
+                    self.shared.hub.expire(Instant::now());
+                    self.code().trim();
+                }
+            }
         }
     }
 }
 
-async fn expire(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut every = tokio::time::interval(EXPIRE_EVERY);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = every.tick() => shared.hub.expire(Instant::now()),
+/// A request that waits for room.
+struct Waiting<'a> {
+    waiting: &'a AtomicUsize,
+    /// How many wait, this one included.
+    number: usize,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        Self {
+            number: waiting.fetch_add(1, Ordering::Relaxed) + 1,
+            waiting,
         }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }

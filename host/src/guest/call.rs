@@ -1,29 +1,38 @@
-//! One call of a guest: a fresh instance, its limits, and what became of it.
+//! A call of a guest: which export, what bounds it, and what became of it.
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
-use tokio::time::timeout;
-use tracing::{Instrument, Span};
-use wasmtime::{Store, UpdateDeadline};
+use tracing::Span;
+use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTableError};
 
 use super::{
-    engine::Guests,
-    limits::{CpuLimited, CpuTimeUsedUp},
+    bindings::fanfare::sse::{connections::Disconnection, errors::Error},
+    limits::Limit,
+    request::Request,
     shared::Shared,
     state::State,
+    threads::{self, Panicked},
 };
 
-/// What may cross the boundary in one host call, at least. It is far more than the limits of most apps, so that a guest
-/// hears which limit it is over; past this it traps.
-const HOSTCALL_BYTES: u64 = 64 << 20;
+/// What wasmtime says of a guest that hands over more than it may. There is no type for it.
+const OUT_OF_HOSTCALL_FUEL: &str = "fuel allocated for hostcalls has been exhausted";
+
+/// What of a guest is called.
+#[derive(Debug, Clone)]
+pub enum Call {
+    /// The server hook.
+    Start,
+    /// The handler, for a request.
+    Handle(Arc<Request>),
+    /// The hook for a connection that has ended.
+    Disconnected(Box<Disconnection>),
+}
+
+/// What became of a call: the guest's own result, or why there is none.
+pub type Outcome = Result<Result<(), Error>, Failure>;
 
 /// Why a call did not return.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Failure {
     /// One line: what happened.
     pub reason: String,
@@ -31,29 +40,91 @@ pub struct Failure {
     pub details: Option<String>,
     /// The last lines that the guest wrote to stderr.
     pub stderr: Vec<String>,
-    /// Whether it was stopped because the node is shutting down, and through no fault of its own.
+    /// The limit that it reached.
+    pub limit: Option<Limit>,
+    /// Whether it was stopped because the node is shutting down or because new code has taken its place, and through
+    /// no fault of its own.
     pub stopped: bool,
 }
 
 impl Failure {
-    /// The call was stopped because the node is shutting down.
-    pub fn stopped() -> Self {
+    fn new(reason: impl Into<String>) -> Self {
         Self {
-            reason: "was stopped, because the node is shutting down".into(),
+            reason: reason.into(),
             details: None,
             stderr: Vec::new(),
+            limit: None,
+            stopped: false,
+        }
+    }
+
+    /// The call was stopped, through no fault of its own.
+    pub fn stopped(why: &str) -> Self {
+        Self {
             stopped: true,
+            ..Self::new(format!("was stopped, because {why}"))
         }
     }
 
     /// The host failed where it must not.
-    pub fn of_host(error: impl fmt::Display) -> Self {
+    pub fn of_host(panicked: &Panicked) -> Self {
+        Self::new(format!("failed in the host: {panicked}"))
+    }
+
+    /// It computed for too long.
+    pub fn cpu_time(limit: Duration) -> Self {
         Self {
-            reason: format!("failed in the host: {error}"),
-            details: None,
-            stderr: Vec::new(),
-            stopped: false,
+            limit: Some(Limit::CpuTime),
+            ..Self::new(format!(
+                "ran for longer than its limit `cpu-time` of {limit:?} and was stopped"
+            ))
         }
+    }
+
+    /// It lasted for too long.
+    pub fn wall_time(limit: Duration) -> Self {
+        Self {
+            limit: Some(Limit::WallTime),
+            ..Self::new(format!(
+                "took longer than {limit:?} (limit `wall-time`) and was stopped"
+            ))
+        }
+    }
+
+    /// It trapped.
+    pub fn trap(trap: &wasmtime::Error, state: &State) -> Self {
+        let limits = &state.shared.limits;
+        let root = trap.root_cause();
+        let (limit, why) = if state.memory.refused {
+            let limit = limits.memory;
+            let why = format!("it was refused more than its limit `memory` of {limit} bytes");
+            (Some(Limit::Memory), why)
+        } else if matches!(root.downcast_ref(), Some(ResourceTableError::Full)) {
+            let limit = limits.handles;
+            let why = format!("it took more handles than its limit `handles` of {limit}");
+            (Some(Limit::Handles), why)
+        } else if root.to_string().contains(OUT_OF_HOSTCALL_FUEL) {
+            let limit = hostcall_bytes(&state.shared);
+            let why = format!("it handed over more than its limit `host-call-bytes` of {limit}");
+            (Some(Limit::HostCallBytes), why)
+        } else {
+            (None, String::new())
+        };
+        let reason = match why.is_empty() {
+            true => "trapped".to_owned(),
+            false => format!("trapped, after {why}"),
+        };
+        Self {
+            limit,
+            details: Some(state.shared.loggable(&format!("{trap:?}"))),
+            ..Self::new(reason)
+        }
+    }
+
+    /// Adds the last lines of the guest's stderr.
+    pub fn with_stderr(mut self, stderr: Vec<String>) -> Self {
+        self.stderr = stderr;
+        self
     }
 }
 
@@ -73,67 +144,29 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Runs `call` with a store of its own, under the app's limits and for at most so long. Dropping the future drops
-/// the store, wherever the guest stands.
-pub async fn run<R: Send>(
-    guests: Guests,
-    shared: Arc<Shared>,
-    span: Span,
-    wall_time: Option<Duration>,
-    call: impl for<'a> FnOnce(&'a mut Store<State>) -> BoxFuture<'a, wasmtime::Result<R>>,
-) -> Result<R, Failure> {
-    let (state, [stdout, stderr]) = State::new(shared.clone(), &span);
-    let mut store = Store::new(&guests.engine, state);
+/// A store under the app's limits, for an instance that has up to so many handles. What the guest prints is logged in
+/// this span.
+pub fn store(engine: &Engine, shared: &Arc<Shared>, span: &Span, handles: usize) -> Store<State> {
+    let mut store = Store::new(engine, State::new(shared.clone(), span, handles));
     store.limiter(|state| &mut state.memory);
-    let limits = &shared.limits;
-    let largest = limits.event_data.max(limits.response_body);
-    let largest = largest.max(limits.registry_bytes).max(HOSTCALL_BYTES);
-    store.set_hostcall_fuel(usize::try_from(largest + HOSTCALL_BYTES / 64).unwrap_or(usize::MAX));
+    store.set_hostcall_fuel(hostcall_bytes(shared));
     store.set_epoch_deadline(1);
     // A guest that computes gives up the thread at every tick, so that neither it nor its limits need a thread of
     // their own.
-    store.epoch_deadline_callback(|store| {
-        store.data().ticked.store(true, Ordering::Relaxed);
+    store.epoch_deadline_callback(|_| {
+        threads::ticked();
         Ok(UpdateDeadline::Yield(1))
     });
+    store
+}
 
-    let cpu_time = shared.limits.cpu_time;
-    let ticking = guests.ticker.during(call(&mut store));
-    let limited = CpuLimited::new(ticking, cpu_time).instrument(span);
-    let result = match wall_time {
-        None => Ok(limited.await),
-        Some(wall_time) => timeout(wall_time, limited).await,
-    };
-    stdout.finish();
-    stderr.finish();
-    let (reason, details) = match result {
-        Ok(Ok(Ok(result))) => return Ok(result),
-        Ok(Ok(Err(trap))) => {
-            let reason = match store.data().memory.refused {
-                true => format!(
-                    "trapped, after it was refused more than its limit `memory` of {} bytes",
-                    shared.limits.memory
-                ),
-                false => "trapped".to_owned(),
-            };
-            (reason, Some(shared.loggable(&format!("{trap:?}"))))
-        }
-        Ok(Err(CpuTimeUsedUp)) => (
-            format!("ran for longer than its limit `cpu-time` of {cpu_time:?} and was stopped"),
-            None,
-        ),
-        Err(_) => (
-            format!(
-                "took longer than {:?} (limit `wall-time`) and was stopped",
-                wall_time.unwrap_or_default()
-            ),
-            None,
-        ),
-    };
-    Err(Failure {
-        reason,
-        details,
-        stderr: stderr.tail(),
-        stopped: false,
-    })
+/// What may cross the boundary in one host call. No less than the app's other limits let through, so that a guest that
+/// is over one of these hears of that.
+fn hostcall_bytes(shared: &Shared) -> usize {
+    /// Names, headers and the like, beside the bytes that the limits count.
+    const BESIDE: u64 = 64 * 1024;
+    let limits = &shared.limits;
+    let largest = limits.event_data.max(limits.response_body);
+    let largest = largest.max(limits.registry_bytes) + BESIDE;
+    usize::try_from(largest.max(limits.host_call_bytes)).unwrap_or(usize::MAX)
 }

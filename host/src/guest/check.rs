@@ -1,27 +1,22 @@
-//! What a file must be to serve as a guest. Every refusal says what was found and what to do about it.
+//! What a component must be to serve as a guest. Every refusal says what was found and what to do about it.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path, time::Duration};
 
 use thiserror::Error;
-use wasmtime::{
-    Engine,
-    component::{Component, InstancePre},
-};
+use tokio::{task::spawn_blocking, time::timeout};
+use tracing::info;
+use wasmtime::{Engine, component::Component};
 
-use super::{
-    bindings::{AppPre, hooks::DisconnectHooksPre},
-    imports,
-    state::State,
-};
+use super::{engine::Guests, shape::Shape, version::VersionId};
+
+/// Whoever waits for a compiler hears of it after so long.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The version of the contract, for messages.
 const CONTRACT: &str = "fanfare:sse@0.1.0";
 
 /// What the host offers: interfaces of a package, and the versions that are compatible.
-const OFFERED: &[(&str, &[&str], &str)] = &[
+const OFFERED: &[(&str, &[&str], &[&str])] = &[
     (
         "fanfare:sse",
         &[
@@ -31,38 +26,57 @@ const OFFERED: &[(&str, &[&str], &str)] = &[
             "connections",
             "redis-clients",
             "redis",
+            "redis-async",
             "publishers",
             "publishing",
+            "publishing-async",
+            "closing",
+            "closing-async",
             "registry",
         ],
-        "0.1.",
+        &["0.1."],
     ),
-    ("wasi:config", &["store"], "0.2.0-rc.1"),
-    ("wasi:io", &[], "0.2."),
-    ("wasi:clocks", &[], "0.2."),
-    ("wasi:random", &[], "0.2."),
-    ("wasi:cli", &[], "0.2."),
-    ("wasi:filesystem", &[], "0.2."),
-    ("wasi:sockets", &[], "0.2."),
+    ("wasi:config", &["store"], &["0.2.0-rc.1"]),
+    ("wasi:io", &[], &["0.2."]),
+    ("wasi:clocks", &[], WASI),
+    ("wasi:random", &[], WASI),
+    ("wasi:cli", &[], WASI),
+    ("wasi:filesystem", &[], WASI),
+    ("wasi:sockets", &[], WASI),
 ];
+/// The versions of WASI; guests of the asynchronous world have both.
+const WASI: &[&str] = &["0.2.", "0.3."];
 
-const HANDLER: &str = "fanfare:sse/handler@0.1.";
-const LIFECYCLE: &str = "fanfare:sse/lifecycle@0.1.";
-const DISCONNECT_HOOK: &str = "fanfare:sse/disconnect-hook@0.1.";
+/// How the interfaces that a guest exports begin, and what those of the asynchronous world have behind their names.
+const EXPORTS: &str = "fanfare:sse/";
+const ASYNC: &str = "-async";
 
-/// A component that is ready to be instantiated.
-pub struct Checked {
-    /// For calls of `start` and `handle`.
-    pub app: AppPre<State>,
-    /// For calls of `disconnected`, where the component exports it.
-    pub disconnect: Option<DisconnectHooksPre<State>>,
+/// Which of the two worlds a guest is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavour {
+    /// `app`: one call at a time in an instance.
+    Blocking,
+    /// `app-async`: many calls wait in an instance side by side.
+    Asynchronous,
 }
 
-/// Why a file is no guest.
+/// A component that is a guest, compiled.
+pub struct Checked {
+    /// What it is known by.
+    pub version: VersionId,
+    /// Its world.
+    pub flavour: Flavour,
+    /// Its code.
+    pub component: Component,
+    /// Whether it wants to hear of connections that end.
+    pub hooked: bool,
+}
+
+/// Why a component is no guest.
 #[derive(Debug, Error)]
-#[error("{}: {problem}", path.display())]
+#[error("{origin}: {problem}")]
 pub struct GuestError {
-    path: PathBuf,
+    origin: String,
     problem: Problem,
 }
 
@@ -84,83 +98,149 @@ enum Problem {
     #[error("imports what this host does not offer:\n{}", .0.join("\n"))]
     Imports(Vec<String>),
     #[error(
-        "exports no `{0}`, so it is no guest of the world `app` of {CONTRACT}; a Rust guest gets its exports from \
-         `fanfare_guest::export!`"
+        "exports no `{0}`, so it is no guest of the worlds `app` and `app-async` of {CONTRACT}; a Rust guest gets its \
+         exports from `fanfare_guest::export!`"
     )]
-    Exports(&'static str),
+    Exports(String),
     #[error("does not fit {CONTRACT}: {0}")]
     Mismatch(String),
+    #[error("the compiler failed: {0}")]
+    Compiler(String),
 }
 
-/// Compiles a file and checks that it is a guest.
-pub fn load(engine: &Engine, path: &Path) -> Result<Checked, GuestError> {
-    let bytes = std::fs::read(path).map_err(Problem::Unreadable);
-    bytes
-        .and_then(|bytes| check(engine, &bytes))
-        .map_err(|problem| GuestError {
-            path: path.to_owned(),
-            problem,
-        })
+impl GuestError {
+    /// A component that has all its names, and cannot be linked all the same.
+    pub fn mismatch(origin: &str, error: &wasmtime::Error) -> Self {
+        Self {
+            origin: origin.to_owned(),
+            problem: Problem::Mismatch(format!("{error:#}")),
+        }
+    }
 }
 
-fn check(engine: &Engine, bytes: &[u8]) -> Result<Checked, Problem> {
+impl Flavour {
+    /// The name of an interface that stands twice in the contract, in this world.
+    fn export(self, name: &str) -> String {
+        match self {
+            Self::Blocking => format!("{EXPORTS}{name}"),
+            Self::Asynchronous => format!("{EXPORTS}{name}{ASYNC}"),
+        }
+    }
+
+    /// The world of a component with this shape.
+    pub fn of(shape: &Shape) -> Self {
+        match exports(shape, &Self::Asynchronous.export("handler")) {
+            true => Self::Asynchronous,
+            false => Self::Blocking,
+        }
+    }
+}
+
+fn exports(shape: &Shape, wanted: &str) -> bool {
+    let mut exports = shape.exports.iter();
+    exports.any(|export| export.split('@').next() == Some(wanted))
+}
+
+/// Reads a file, compiles it and checks that it is a guest.
+pub async fn load(guests: &Guests, path: &Path) -> Result<Checked, GuestError> {
+    let origin = path.display().to_string();
+    let bytes = fs::read(path).map_err(|error| GuestError {
+        origin: origin.clone(),
+        problem: Problem::Unreadable(error),
+    })?;
+    compile(guests, origin, bytes.into()).await
+}
+
+/// Compiles a component and checks that it is a guest. Messages say where it is from.
+pub async fn compile(
+    guests: &Guests,
+    origin: String,
+    bytes: bytes::Bytes,
+) -> Result<Checked, GuestError> {
+    let megabytes = format!("{:.1} MB", bytes.len() as f64 / 1e6);
+    let guests = guests.clone();
+    let mut compiling = spawn_blocking(move || check(&guests, &bytes));
+    let compiled = match timeout(PATIENCE, &mut compiling).await {
+        Ok(compiled) => compiled,
+        Err(_) => {
+            info!(
+                "compiling {origin} ({megabytes}), which takes a while the first time; the next time it comes from the \
+                 cache"
+            );
+            compiling.await
+        }
+    };
+    let compiled = compiled.unwrap_or_else(|panic| Err(Problem::Compiler(panic.to_string())));
+    compiled.map_err(|problem| GuestError { origin, problem })
+}
+
+fn check(guests: &Guests, bytes: &[u8]) -> Result<Checked, Problem> {
+    let shape = shape(bytes)?;
+    let flavour = Flavour::of(&shape);
+    let engine = guests.engine(flavour);
+    let component = guests.compile(|| component(engine, bytes))?;
+    Ok(Checked {
+        version: VersionId::of(bytes),
+        flavour,
+        component,
+        hooked: exports(&shape, &flavour.export("disconnect-hook")),
+    })
+}
+
+/// The shape of a component that imports and exports what a guest may and must.
+fn shape(bytes: &[u8]) -> Result<Shape, Problem> {
     // The preamble (component-model design, Binary.md): magic, version, and the layer, 0 for a core module.
     match bytes {
         [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => return Err(Problem::CoreModule),
         [b'\0', b'a', b's', b'm', ..] => {}
         _ => return Err(Problem::NotWasm),
     }
-    // Never `Component::deserialize`: precompiled code is trusted by the engine, and a guest is not.
-    let component = Component::from_binary(engine, bytes)
-        .map_err(|error| Problem::Compile(format!("{error:#}")))?;
-    let shape = component.component_type();
-    let missing: Vec<_> = shape
-        .imports(engine)
-        .filter_map(|(name, _)| missing(name))
-        .collect();
+    let shape = Shape::of(bytes).map_err(|error| Problem::Compile(error.to_string()))?;
+    let flavour = Flavour::of(&shape);
+    let imports = shape.imports.iter();
+    let missing: Vec<_> = imports.filter_map(|name| missing(name, flavour)).collect();
     if !missing.is_empty() {
         return Err(Problem::Imports(missing));
     }
-    let exports: Vec<_> = shape
-        .exports(engine)
-        .map(|(name, _)| name.to_owned())
-        .collect();
-    let has = |wanted: &str| exports.iter().any(|export| export.starts_with(wanted));
-    if !has(HANDLER) {
-        return Err(Problem::Exports("handler.handle"));
+    for (interface, function) in [("handler", "handle"), ("lifecycle", "start")] {
+        if !exports(&shape, &flavour.export(interface)) {
+            let name = flavour.export(interface);
+            return Err(Problem::Exports(format!(
+                "{}.{function}",
+                name.trim_start_matches(EXPORTS)
+            )));
+        }
     }
-    if !has(LIFECYCLE) {
-        return Err(Problem::Exports("lifecycle.start"));
-    }
-    let hooked = has(DISCONNECT_HOOK);
-    link(engine, &component, hooked).map_err(|error| Problem::Mismatch(format!("{error:#}")))
+    Ok(shape)
 }
 
-fn link(engine: &Engine, component: &Component, hooked: bool) -> wasmtime::Result<Checked> {
-    let pre: InstancePre<State> = imports::linker(engine)?.instantiate_pre(component)?;
-    let disconnect = match hooked {
-        true => Some(DisconnectHooksPre::new(pre.clone())?),
-        false => None,
-    };
-    Ok(Checked {
-        app: AppPre::new(pre)?,
-        disconnect,
-    })
+fn component(engine: &Engine, bytes: &[u8]) -> Result<Component, Problem> {
+    // Never `Component::deserialize`: precompiled code is trusted by the engine, and a guest is not.
+    Component::from_binary(engine, bytes).map_err(|error| Problem::Compile(format!("{error:#}")))
 }
 
 /// A line about an import that the host does not offer: its name, and what could provide it.
-fn missing(import: &str) -> Option<String> {
+fn missing(import: &str, flavour: Flavour) -> Option<String> {
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     let (package, name) = interface.split_once('/').unwrap_or((interface, ""));
     let hint = match OFFERED.iter().find(|(offered, ..)| *offered == package) {
-        Some((_, names, compatible)) if names.is_empty() || names.contains(&name) => {
-            if version.starts_with(compatible) {
-                return None;
+        Some((_, names, versions)) if names.is_empty() || names.contains(&name) => {
+            let mut versions = versions.to_vec();
+            let waits = name.ends_with(ASYNC) || version.starts_with("0.3.");
+            if flavour == Flavour::Blocking {
+                versions.retain(|version| *version != "0.3.");
             }
-            format!("the host offers version {compatible} of it; build the guest against that")
-        }
-        Some(_) if name.ends_with("-async") => {
-            "the host offers the blocking world `app`; build the guest for that".to_owned()
+            let compatible = versions.iter().any(|offered| version.starts_with(offered));
+            if flavour == Flavour::Blocking && waits {
+                "only guests of the world `app-async` may import it; this one exports `handler`, and not \
+                 `handler-async`"
+                    .to_owned()
+            } else if compatible {
+                return None;
+            } else {
+                let versions = versions.join(" and ");
+                format!("the host offers version {versions} of it; build the guest against that")
+            }
         }
         Some(_) => format!("{CONTRACT} has no such interface"),
         None => match package {
@@ -189,7 +269,14 @@ mod tests {
             "wasi:io/poll@0.2.6",
             "wasi:cli/environment@0.2.0",
         ] {
-            assert_eq!(missing(import), None);
+            assert_eq!(missing(import, Flavour::Blocking), None);
+            assert_eq!(missing(import, Flavour::Asynchronous), None);
+        }
+        for import in [
+            "fanfare:sse/publishing-async@0.1.0",
+            "wasi:clocks/monotonic-clock@0.3.2",
+        ] {
+            assert_eq!(missing(import, Flavour::Asynchronous), None);
         }
     }
 
@@ -197,13 +284,14 @@ mod tests {
     fn missing_imports_say_what_could_provide_them() {
         for (import, hint) in [
             ("fanfare:sse/publishing@0.2.0", "version 0.1."),
-            ("fanfare:sse/publishing-async@0.1.0", "world `app`"),
+            ("fanfare:sse/publishing-async@0.1.0", "world `app-async`"),
             ("fanfare:sse/teleport@0.1.0", "no such interface"),
             ("wasi:http/outgoing-handler@0.2.3", "componentize-js"),
-            ("wasi:io/poll@0.3.0", "version 0.2."),
+            ("wasi:clocks/monotonic-clock@0.3.0", "world `app-async`"),
+            ("wasi:clocks/monotonic-clock@0.4.0", "version 0.2. of"),
             ("acme:billing/invoices", "wac plug"),
         ] {
-            let line = missing(import).unwrap();
+            let line = missing(import, Flavour::Blocking).unwrap();
             assert!(line.contains(import) && line.contains(hint), "{line}");
         }
     }

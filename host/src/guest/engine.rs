@@ -1,38 +1,195 @@
-//! The engine: how guests are compiled, and the threads they run on.
+//! The engines: how guests are compiled, where their instances lie, and the threads they run on.
 
+use std::{path::Path, sync::Arc, thread};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::runtime::Handle;
-use wasmtime::{Cache, Config, Engine};
+use tracing::{debug, info};
+use wasmtime::{
+    Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+};
 
-use super::ticker::Ticker;
+use super::{
+    check::Flavour,
+    limits::{MEMORIES, TABLES},
+    threads::{Threads, give_way},
+    ticker::Ticker,
+};
 
 /// A guest's stack; deeper recursion traps.
 const STACK_BYTES: usize = 512 * 1024;
 
-/// What all guests of a node run on.
-#[derive(Debug, Clone)]
-pub struct Guests {
-    /// Compiles them.
-    pub engine: Engine,
-    /// Where their calls run: threads of their own, so that however many guests compute, events are delivered.
-    pub threads: Handle,
-    /// Makes them give up the CPU.
-    pub ticker: Ticker,
+/// Address space that the memories of all instances may take. A process has 128 TiB on the smallest machines of today,
+/// and shares them with the rest.
+const ADDRESS_SPACE: u64 = 64 << 40;
+/// What a memory takes of it, however small it is: 4 GiB and what lies around it, so that no access needs a check.
+const MEMORY_SPACE: u64 = (4 << 30) + (64 << 20);
+/// Elements of one table. The largest guests, which bring an interpreter along, have some ten thousand functions.
+const TABLE_ELEMENTS: usize = 50_000;
+/// Core instances of one component, at most.
+const CORE_INSTANCES: u32 = 32;
+/// What instances that are gone leave behind for the next one of the same guest: setting so much to zero costs less
+/// than to have it taken away and faulted in again.
+const KEPT_MEMORY: usize = 128 * 1024;
+const KEPT_TABLE: usize = 32 * 1024;
+/// Places of such instances that are kept; others give their memory back.
+const KEPT_PLACES: u32 = 64;
+/// Stacks of one instance of the asynchronous world. Few of its calls have one: those that wait in a blocking import.
+const STACKS: u32 = 16;
+
+/// How many instances there may be at a time, of all apps of a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Instances {
+    /// Of the blocking world: one for each call in flight.
+    pub blocking: u32,
+    /// Of the asynchronous world.
+    pub asynchronous: u32,
 }
 
-/// An engine, which needs a [`Ticker`]. Compiled code is cached in the user's cache folder, where
-/// there is one.
-pub fn engine() -> wasmtime::Result<Engine> {
+/// What all guests of a node run on. Clones share it.
+#[derive(Clone)]
+pub struct Guests {
+    blocking: Engine,
+    asynchronous: Engine,
+    /// Where their calls run.
+    pub threads: Threads,
+    /// Makes them give up the CPU.
+    pub ticker: Ticker,
+    /// Where they are compiled: threads that give way to those that serve.
+    compilers: Arc<ThreadPool>,
+}
+
+/// What keeps a node from running guests.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No engine.
+    #[error("cannot make the engine for guests: {0:#}")]
+    Engine(wasmtime::Error),
+    /// No threads.
+    #[error("cannot start the threads for guests: {0}")]
+    Threads(#[from] std::io::Error),
+    /// No threads for compilers.
+    #[error("cannot start the threads that compile guests: {0}")]
+    Compilers(#[from] rayon::ThreadPoolBuildError),
+}
+
+impl Guests {
+    /// Engines for so many instances. Compiled code is cached in a folder, or in the user's folder for such things;
+    /// what guests need of a runtime they take from this one.
+    pub fn new(
+        instances: Instances,
+        cache: Option<&Path>,
+        runtime: &Handle,
+    ) -> Result<Self, EngineError> {
+        let cache = open_cache(cache);
+        let engine = |flavour, instances| {
+            engine(flavour, instances, cache.as_ref()).map_err(EngineError::Engine)
+        };
+        let blocking = engine(Flavour::Blocking, instances.blocking)?;
+        let asynchronous = engine(Flavour::Asynchronous, instances.asynchronous)?;
+        let compilers = ThreadPoolBuilder::new()
+            .thread_name(|number| format!("fanfare-compile{number}"))
+            .start_handler(|_| give_way())
+            .num_threads(thread::available_parallelism().map_or(1, usize::from))
+            .build()?;
+        Ok(Self {
+            ticker: Ticker::start(&[&blocking, &asynchronous])?,
+            threads: Threads::start(runtime)?,
+            blocking,
+            asynchronous,
+            compilers: Arc::new(compilers),
+        })
+    }
+
+    /// The engine for guests of a flavour. They differ, because what calls that wait in one instance need costs every
+    /// call of the others.
+    pub fn engine(&self, flavour: Flavour) -> &Engine {
+        match flavour {
+            Flavour::Blocking => &self.blocking,
+            Flavour::Asynchronous => &self.asynchronous,
+        }
+    }
+
+    /// Runs what compiles, on threads that give way to those that serve. Blocks.
+    pub fn compile<R: Send>(&self, compile: impl FnOnce() -> R + Send) -> R {
+        self.compilers.install(compile)
+    }
+}
+
+fn open_cache(folder: Option<&Path>) -> Option<Cache> {
+    let cache = match folder {
+        Some(folder) => {
+            let mut config = CacheConfig::new();
+            config.with_directory(folder);
+            Cache::new(config)
+        }
+        None => Cache::from_file(None),
+    };
+    match cache {
+        Ok(cache) => Some(cache),
+        // A read-only home is a fine place to run a server from.
+        Err(error) => {
+            debug!("compiled guests are not cached: {error:#}");
+            None
+        }
+    }
+}
+
+fn engine(flavour: Flavour, instances: u32, cache: Option<&Cache>) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
     config
         .max_wasm_stack(STACK_BYTES)
-        .async_stack_size(2 * STACK_BYTES);
-    config.epoch_interruption(true);
-    match Cache::from_file(None) {
-        Ok(cache) => {
-            config.cache(Some(cache));
+        .async_stack_size(2 * STACK_BYTES)
+        .epoch_interruption(true)
+        .cache(cache.cloned());
+    match flavour {
+        Flavour::Blocking => config.concurrency_support(false),
+        Flavour::Asynchronous => config.wasm_component_model_async(true),
+    };
+    if let Some(pool) = pool(flavour, instances) {
+        let mut pooled = config.clone();
+        pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        match Engine::new(&pooled) {
+            Ok(engine) => return Ok(engine),
+            Err(error) => info!(
+                "instances of guests are allocated one by one, which is slower, because there is no address space \
+                 for {instances} of them: {error:#}"
+            ),
         }
-        // A read-only home is a fine place to run a server from.
-        Err(error) => tracing::debug!(%error, "compiled guests are not cached"),
     }
     Engine::new(&config)
+}
+
+/// Places for so many instances; none where they would take too much of the address space.
+fn pool(flavour: Flavour, instances: u32) -> Option<PoolingAllocationConfig> {
+    // Place for the most that each may have: no app takes another one's.
+    let memories = instances.checked_mul(MEMORIES as u32)?;
+    if u64::from(memories) * MEMORY_SPACE > ADDRESS_SPACE {
+        info!(
+            "instances of guests are allocated one by one, which is slower, because {instances} of them (the limits \
+             `calls` of all apps) take more than the {} that are set aside for them",
+            ADDRESS_SPACE / MEMORY_SPACE / MEMORIES as u64
+        );
+        return None;
+    }
+    let stacks = match flavour {
+        Flavour::Blocking => instances,
+        Flavour::Asynchronous => instances.checked_mul(STACKS)?,
+    };
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.checked_mul(CORE_INSTANCES)?)
+        .total_memories(memories)
+        .total_tables(instances.checked_mul(TABLES as u32)?)
+        .total_stacks(stacks)
+        .max_memories_per_component(MEMORIES as u32)
+        .max_tables_per_component(TABLES as u32)
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_module(MEMORIES as u32)
+        .max_tables_per_module(TABLES as u32)
+        .table_elements(TABLE_ELEMENTS)
+        .linear_memory_keep_resident(KEPT_MEMORY)
+        .table_keep_resident(KEPT_TABLE)
+        .max_unused_warm_slots(KEPT_PLACES);
+    Some(pool)
 }

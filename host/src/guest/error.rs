@@ -2,7 +2,10 @@
 
 use wasmtime::component::ResourceTableError;
 
-use super::bindings::fanfare::sse::errors::Error;
+use super::{
+    bindings::fanfare::sse::errors::Error,
+    limits::{Limit, Reached},
+};
 use crate::{
     broker::{BrokerError, publisher::PublisherError},
     event::EventError,
@@ -18,6 +21,8 @@ pub type HostResult<T> = Result<T, HostError>;
 pub enum HostError {
     /// For the guest.
     Guest(Error),
+    /// For the guest: it has reached a limit of its app.
+    Limited(Limit, String),
     /// For nobody but the log: a handle that the guest cannot have, or too many of them.
     Trap(wasmtime::Error),
 }
@@ -33,7 +38,7 @@ impl HostError {
         Self::Guest(Error::Denied(text.into()))
     }
 
-    /// A limit is reached.
+    /// A limit is reached that is not the app's own to set.
     pub fn limited(text: impl Into<String>) -> Self {
         Self::Guest(Error::Limited(text.into()))
     }
@@ -43,10 +48,14 @@ impl HostError {
         Self::Guest(Error::Closed(text.into()))
     }
 
-    /// What the generated bindings ask for: an error for the guest, or a trap.
-    pub fn into_contract(self) -> wasmtime::Result<Error> {
+    /// What the generated bindings ask for: an error for the guest, or a trap. Counts the limits that were reached.
+    pub fn into_contract(self, reached: &Reached) -> wasmtime::Result<Error> {
         match self {
             Self::Guest(error) => Ok(error),
+            Self::Limited(limit, text) => {
+                reached.count(limit);
+                Ok(Error::Limited(text))
+            }
             Self::Trap(trap) => Err(trap),
         }
     }
@@ -61,16 +70,21 @@ impl From<ResourceTableError> for HostError {
 impl From<EventError> for HostError {
     fn from(error: EventError) -> Self {
         let text = error.to_string();
-        Self::Guest(match error {
-            EventError::Invalid(_) => Error::Invalid(text),
-            EventError::TooLarge { .. } => Error::Limited(text),
-        })
+        match error {
+            EventError::Invalid(_) => Self::invalid(text),
+            EventError::TooLarge { .. } => Self::Limited(Limit::EventData, text),
+        }
     }
 }
 
 impl From<HubError> for HostError {
     fn from(error: HubError) -> Self {
         let text = error.to_string();
+        if let HubError::Limited { name, .. } = error
+            && let Some(limit) = Limit::named(name)
+        {
+            return Self::Limited(limit, text);
+        }
         Self::Guest(match error {
             HubError::Closed => Error::Closed(text),
             HubError::NotFound(_) => Error::NotFound(text),

@@ -1,21 +1,124 @@
-//! What one call may use: memory, and time on the CPU.
+//! What an app may take: the names of its limits and how often each was reached; memory, and time on the CPU.
 
 use std::{
+    fmt,
     future::Future,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use wasmtime::ResourceLimiter;
 
 /// What an element of a table costs the host, at most.
 const TABLE_ELEMENT_BYTES: usize = 16;
-/// Memories, tables and core instances of one component. Each memory takes gigabytes of address space, however
-/// little of it is used.
-const MEMORIES: usize = 20;
-const TABLES: usize = 200;
+/// Memories, tables and core instances of one instance. Each memory takes gigabytes of address space, however little of
+/// it is used.
+pub const MEMORIES: usize = 2;
+/// See [`MEMORIES`].
+pub const TABLES: usize = 10;
 const INSTANCES: usize = 500;
+
+/// A limit of an app, as the configuration names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Memory of an instance.
+    Memory,
+    /// Time on the CPU of a call.
+    CpuTime,
+    /// Time of a call.
+    WallTime,
+    /// Calls in flight, and those that wait for one to end.
+    Calls,
+    /// Open streams.
+    Connections,
+    /// Channels that a connection hears.
+    ChannelsPerConnection,
+    /// Data of an event.
+    EventData,
+    /// Body of an answer.
+    ResponseBody,
+    /// Entries of the registry.
+    RegistryEntries,
+    /// Bytes of the registry.
+    RegistryBytes,
+    /// Handles of an instance.
+    Handles,
+    /// Bytes that one call of the host takes.
+    HostCallBytes,
+    /// Lines of the log in a second.
+    LogLines,
+}
+
+impl Limit {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Memory,
+        Self::CpuTime,
+        Self::WallTime,
+        Self::Calls,
+        Self::Connections,
+        Self::ChannelsPerConnection,
+        Self::EventData,
+        Self::ResponseBody,
+        Self::RegistryEntries,
+        Self::RegistryBytes,
+        Self::Handles,
+        Self::HostCallBytes,
+        Self::LogLines,
+    ];
+
+    /// The name of the setting.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::CpuTime => "cpu-time",
+            Self::WallTime => "wall-time",
+            Self::Calls => "calls",
+            Self::Connections => "connections",
+            Self::ChannelsPerConnection => "channels-per-connection",
+            Self::EventData => "event-data",
+            Self::ResponseBody => "response-body",
+            Self::RegistryEntries => "registry-entries",
+            Self::RegistryBytes => "registry-bytes",
+            Self::Handles => "handles",
+            Self::HostCallBytes => "host-call-bytes",
+            Self::LogLines => "log-lines",
+        }
+    }
+
+    /// The limit of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|limit| limit.name() == name)
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.name())
+    }
+}
+
+/// How often an app has reached each of its limits.
+#[derive(Debug, Default)]
+pub struct Reached([AtomicU64; Limit::ALL.len()]);
+
+impl Reached {
+    /// Counts that a limit was reached.
+    pub fn count(&self, limit: Limit) {
+        self.0[limit as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often each was reached.
+    pub fn figures(&self) -> [(Limit, u64); Limit::ALL.len()] {
+        Limit::ALL.map(|limit| (limit, self.0[limit as usize].load(Ordering::Relaxed)))
+    }
+}
 
 /// Bounds the memories and tables of one store together.
 #[derive(Debug)]
@@ -80,14 +183,14 @@ impl ResourceLimiter for MemoryLimit {
 }
 
 /// A future that is given so much time on the CPU. It has to return from `poll` now and then: guests do, at
-/// every tick of the engine's epoch.
-///
-/// Time that a guest waits is not counted. The time on the clock during `poll` is taken for time on the CPU: on a
-/// machine so busy that this differs much, a limit that is too strict by as much is the smaller harm.
+/// every tick of the engine's epoch. Time that a guest waits is not counted.
 #[derive(Debug)]
 pub struct CpuLimited<F> {
     future: Pin<Box<F>>,
-    left: Duration,
+    limit: Duration,
+    used: Duration,
+    /// Set where the time begins anew, if it ever does.
+    renewed: Option<Arc<AtomicBool>>,
 }
 
 /// The time is used up. The future was dropped where it stood.
@@ -99,7 +202,17 @@ impl<F: Future> CpuLimited<F> {
     pub fn new(future: F, limit: Duration) -> Self {
         Self {
             future: Box::pin(future),
-            left: limit,
+            limit,
+            used: Duration::ZERO,
+            renewed: None,
+        }
+    }
+
+    /// Gives it so much time, and again so much whenever this was set.
+    pub fn renewed(future: F, limit: Duration, renewed: Arc<AtomicBool>) -> Self {
+        Self {
+            renewed: Some(renewed),
+            ..Self::new(future, limit)
         }
     }
 }
@@ -108,22 +221,33 @@ impl<F: Future> Future for CpuLimited<F> {
     type Output = Result<F::Output, CpuTimeUsedUp>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let start = Instant::now();
+        let start = thread_cpu_time();
         if let Poll::Ready(output) = self.future.as_mut().poll(context) {
             return Poll::Ready(Ok(output));
         }
-        match self.left.checked_sub(start.elapsed()) {
-            Some(left) => {
-                self.left = left;
-                Poll::Pending
-            }
-            None => Poll::Ready(Err(CpuTimeUsedUp)),
+        let renewed = self.renewed.as_ref();
+        if renewed.is_some_and(|renewed| renewed.swap(false, Ordering::Relaxed)) {
+            self.used = Duration::ZERO;
+        }
+        self.used += thread_cpu_time().saturating_sub(start);
+        match self.used > self.limit {
+            true => Poll::Ready(Err(CpuTimeUsedUp)),
+            false => Poll::Pending,
         }
     }
 }
 
+/// For how long this thread had a core. The time on the clock would be another one on a machine that is busy, and
+/// guests that compute run on threads that give way.
+fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
@@ -144,13 +268,43 @@ mod tests {
             CpuLimited::new(wait, Duration::from_millis(10)).await,
             Ok(())
         );
-        let spin = async {
+        let spin = || async {
             loop {
-                std::thread::sleep(Duration::from_millis(2));
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_millis(2) {
+                    std::hint::spin_loop();
+                }
                 tokio::task::yield_now().await;
             }
         };
-        let spun: Result<(), _> = CpuLimited::new(spin, Duration::from_millis(10)).await;
+        let limit = Duration::from_millis(10);
+        let spun: Result<(), _> = CpuLimited::new(spin(), limit).await;
         assert_eq!(spun, Err(CpuTimeUsedUp));
+
+        let renewed = Arc::new(AtomicBool::new(false));
+        let mut spin = Box::pin(spin());
+        let mut polls = 0;
+        let renewing = std::future::poll_fn(|context| {
+            polls += 1;
+            renewed.store(polls < 100, Ordering::Relaxed);
+            spin.as_mut().poll(context)
+        });
+        let spun: Result<(), _> = CpuLimited::renewed(renewing, limit, renewed.clone()).await;
+        assert_eq!(spun, Err(CpuTimeUsedUp));
+        assert!(polls > 100, "{polls}");
+    }
+
+    #[test]
+    fn limits_have_the_names_of_settings_and_are_counted_apart() {
+        let reached = Reached::default();
+        for (number, limit) in Limit::ALL.into_iter().enumerate() {
+            assert_eq!(limit as usize, number);
+            assert_eq!(Limit::named(limit.name()), Some(limit));
+        }
+        reached.count(Limit::Handles);
+        reached.count(Limit::Handles);
+        let figures = reached.figures();
+        let counted: Vec<_> = figures.iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [&(Limit::Handles, 2)]);
     }
 }

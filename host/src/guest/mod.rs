@@ -2,35 +2,44 @@
 //!
 //! # Layout
 //!
-//! - [`engine`]: how guests are compiled, and the threads they run on.
-//! - [`ticker`]: the ticks that make them give up the CPU.
-//! - [`check`]: what a file must be to serve as a guest.
-//! - [`app`]: a guest under a name; calls of `start`, `handle` and `disconnected`.
-//! - [`call`]: one call: a fresh instance, its limits, what became of it.
+//! - [`engine`]: how guests are compiled, and where their instances lie.
+//! - [`threads`]: the threads they run on, and whose turn it is; [`ticker`]: the ticks that make them give it up.
+//! - [`check`]: what a component must be to serve as a guest; [`shape`]: what it imports and exports.
+//! - [`app`]: a guest under a name: requests, hooks, new code in the place of old.
+//! - [`code`]: one version of a guest, ready to be called; [`version`]: what it is known by.
+//! - [`blocking`] and [`asynchronous`]: the two worlds: which instance a call runs in, and what it takes along.
+//! - [`call`]: a call, the store it runs in, and what became of it.
 //! - [`shared`]: what all calls of an app share: hub, publishers, registry, grants.
 //! - [`state`]: what belongs to one instance.
-//! - [`limits`]: memory and CPU time.
+//! - [`limits`]: their names and how often they were reached; memory and CPU time.
 //! - [`request`]: a request on its way through a guest, and its answer.
 //! - [`answers`]: what requests were answered with, counted.
 //! - [`origin`]: which pages may read a stream.
 //! - [`registry`]: named values that outlive a call.
-//! - [`output`]: what guests print.
+//! - [`output`]: what guests print; [`log`]: what of it may stand in the log.
 //! - [`imports`]: what guests import, one file for each interface.
 //! - [`bindings`]: the contract as generated Rust; [`error`]: its errors.
 
 pub mod answers;
 pub mod app;
+pub mod asynchronous;
 pub mod bindings;
+pub mod blocking;
 pub mod call;
 pub mod check;
+pub mod code;
 pub mod engine;
 pub mod error;
 pub mod imports;
 pub mod limits;
+pub mod log;
 pub mod origin;
 pub mod output;
 pub mod registry;
 pub mod request;
+pub mod shape;
 pub mod shared;
 pub mod state;
+pub mod threads;
 pub mod ticker;
+pub mod version;

@@ -18,7 +18,7 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamResult},
 };
 
-use super::shared::loggable;
+use super::log::{GuestLog, Room};
 
 /// A longer line is logged in pieces.
 const LINE_BYTES: usize = 8 * 1024;
@@ -34,18 +34,18 @@ pub enum Stream {
     Stderr,
 }
 
-/// Where a call's output goes. Clones write to the same place.
+/// Where an instance's output goes. Clones write to the same place.
 #[derive(Debug, Clone)]
 pub struct Output {
     stream: Stream,
-    span: Span,
-    /// Values that never stand in a log.
-    secrets: Arc<[String]>,
+    log: Arc<GuestLog>,
     buffer: Arc<Mutex<Buffer>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Buffer {
+    /// What the output belongs to: a call, or the instance itself.
+    span: Span,
     /// The line that has not ended yet.
     line: Vec<u8>,
     /// The last lines, for the page that shows a trap.
@@ -54,13 +54,24 @@ struct Buffer {
 
 impl Output {
     /// Output that is logged in this span.
-    pub fn new(stream: Stream, span: Span, secrets: Arc<[String]>) -> Self {
+    pub fn new(stream: Stream, span: Span, log: Arc<GuestLog>) -> Self {
+        let buffer = Buffer {
+            span,
+            line: Vec::new(),
+            tail: VecDeque::new(),
+        };
         Self {
             stream,
-            span,
-            secrets,
-            buffer: Arc::default(),
+            log,
+            buffer: Arc::new(Mutex::new(buffer)),
         }
+    }
+
+    /// Logs what comes from now on in this span: another call has begun.
+    pub fn begin(&self, span: &Span) {
+        let mut buffer = self.buffer.lock();
+        buffer.span = span.clone();
+        buffer.tail.clear();
     }
 
     /// The last lines, of stderr only.
@@ -92,10 +103,22 @@ impl Output {
 
     fn log(&self, line: &[u8]) {
         let line = String::from_utf8_lossy(line);
-        let line = loggable(line.trim_end_matches('\r'), &self.secrets);
-        self.span.in_scope(|| match self.stream {
-            Stream::Stdout => info!(target: "fanfare::guest", stream = "stdout", "{line}"),
-            Stream::Stderr => warn!(target: "fanfare::guest", stream = "stderr", "{line}"),
+        let line = self.log.loggable(line.trim_end_matches('\r'));
+        let room = self.log.room();
+        let span = self.buffer.lock().span.clone();
+        span.in_scope(|| match (room, self.stream) {
+            (Room::Free, Stream::Stdout) => {
+                info!(target: "fanfare::guest", stream = "stdout", "{line}");
+            }
+            (Room::Free, Stream::Stderr) => {
+                warn!(target: "fanfare::guest", stream = "stderr", "{line}");
+            }
+            (Room::JustFull, _) => warn!(
+                "the app's limit `log-lines` of {} a second is reached; what it prints until the second is over is \
+                 left out",
+                self.log.limit()
+            ),
+            (Room::Full, _) => {}
         });
         if self.stream == Stream::Stderr {
             let mut buffer = self.buffer.lock();
@@ -170,11 +193,8 @@ mod tests {
 
     #[test]
     fn joins_pieces_cuts_long_lines_and_hides_secrets() {
-        let output = Output::new(
-            Stream::Stderr,
-            Span::none(),
-            Arc::from(["hunter2".to_owned()]),
-        );
+        let log = GuestLog::new(["hunter2"].into_iter(), 1000, Arc::default());
+        let output = Output::new(Stream::Stderr, Span::none(), Arc::new(log));
         output.log_lines(b"first ");
         output.log_lines(b"line\r\nthe password is hunter2\nrest");
         assert_eq!(output.tail(), ["first line", "the password is [secret]"]);

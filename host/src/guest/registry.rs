@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::bindings::fanfare::sse::{errors::Error, registry::ValueKind};
+use super::{
+    bindings::fanfare::sse::{errors::Error, registry::ValueKind},
+    error::HostError,
+    limits::Limit,
+};
 use crate::{broker::publisher::Publisher, redis_pool::RedisClient};
 
 /// The longest name, in bytes.
@@ -71,11 +75,13 @@ impl Registry {
     }
 
     /// The value under a name, `not-found` where there is none.
-    pub fn get(&self, name: &str) -> Result<Value, Error> {
+    pub fn get(&self, name: &str) -> Result<Value, HostError> {
         check(name)?;
         let entries = self.entries.lock();
         entries.by_name.get(name).cloned().ok_or_else(|| {
-            Error::NotFound(format!("there is nothing under {name:?} in the registry"))
+            HostError::Guest(Error::NotFound(format!(
+                "there is nothing under {name:?} in the registry"
+            )))
         })
     }
 
@@ -85,17 +91,17 @@ impl Registry {
     }
 
     /// Sets a value.
-    pub fn set(&self, name: String, value: Value) -> Result<(), Error> {
+    pub fn set(&self, name: String, value: Value) -> Result<(), HostError> {
         check(&name)?;
         let mut entries = self.entries.lock();
         let cost = |value: &Value| name.len() + value.bytes() + ENTRY_COST;
         let before = entries.by_name.get(&name).map(&cost);
         if before.is_none() && entries.by_name.len() >= self.max_entries {
-            return Err(limited("registry-entries", self.max_entries));
+            return Err(limited(Limit::RegistryEntries, self.max_entries));
         }
         let bytes = entries.bytes - before.unwrap_or(0) + cost(&value);
         if bytes > self.max_bytes {
-            return Err(limited("registry-bytes", self.max_bytes));
+            return Err(limited(Limit::RegistryBytes, self.max_bytes));
         }
         entries.bytes = bytes;
         entries.by_name.insert(name, value);
@@ -118,26 +124,29 @@ impl Registry {
     }
 }
 
-fn check(name: &str) -> Result<(), Error> {
+fn check(name: &str) -> Result<(), HostError> {
     if name.is_empty() || name.len() > NAME_BYTES || name.chars().any(char::is_control) {
-        return Err(Error::Invalid(format!(
+        return Err(HostError::invalid(format!(
             "a name in the registry has 1 to {NAME_BYTES} bytes without control characters"
         )));
     }
     Ok(())
 }
 
-fn limited(name: &str, limit: usize) -> Error {
-    Error::Limited(format!("the app's limit `{name}` of {limit} is reached"))
+fn limited(limit: Limit, value: usize) -> HostError {
+    HostError::Limited(
+        limit,
+        format!("the app's limit {limit} of {value} is reached"),
+    )
 }
 
 /// `wrong-type`, naming the kind asked for and the kind found.
-pub fn wrong_type(name: &str, asked: ValueKind, found: &Value) -> Error {
-    Error::WrongType(format!(
+pub fn wrong_type(name: &str, asked: ValueKind, found: &Value) -> HostError {
+    HostError::Guest(Error::WrongType(format!(
         "{name:?} in the registry is {}, not {}",
         kind_name(found.kind()),
         kind_name(asked)
-    ))
+    )))
 }
 
 fn kind_name(kind: ValueKind) -> &'static str {
@@ -169,7 +178,10 @@ mod tests {
         assert_eq!(registry.kind("b"), Some(ValueKind::Bytes));
         assert!(registry.remove("b"));
         assert!(!registry.remove("b"));
-        assert!(matches!(registry.get("b"), Err(Error::NotFound(_))));
+        assert!(matches!(
+            registry.get("b"),
+            Err(HostError::Guest(Error::NotFound(_)))
+        ));
         assert!(registry.remove("a"));
         assert_eq!(registry.entries.lock().bytes, 0);
     }
@@ -178,13 +190,17 @@ mod tests {
     fn limits_name_themselves_and_a_refused_value_changes_nothing() {
         let registry = Registry::new(2, 300);
         registry.set("a".into(), text("x")).unwrap();
-        let Err(Error::Limited(message)) = registry.set("a".into(), text(&"x".repeat(300))) else {
+        let Err(HostError::Limited(Limit::RegistryBytes, message)) =
+            registry.set("a".into(), text(&"x".repeat(300)))
+        else {
             panic!("the bytes are over the limit");
         };
         assert!(message.contains("registry-bytes"), "{message}");
         assert!(matches!(registry.get("a"), Ok(Value::Text(text)) if &*text == "x"));
         registry.set("b".into(), text("x")).unwrap();
-        let Err(Error::Limited(message)) = registry.set("c".into(), text("x")) else {
+        let Err(HostError::Limited(Limit::RegistryEntries, message)) =
+            registry.set("c".into(), text("x"))
+        else {
             panic!("the third entry is over the limit");
         };
         assert!(message.contains("registry-entries"), "{message}");
@@ -196,7 +212,10 @@ mod tests {
         let registry = Registry::new(2, 3000);
         for name in ["", "a\nb", &"x".repeat(256)] {
             assert!(
-                matches!(registry.set(name.into(), text("x")), Err(Error::Invalid(_))),
+                matches!(
+                    registry.set(name.into(), text("x")),
+                    Err(HostError::Guest(Error::Invalid(_)))
+                ),
                 "{name:?}"
             );
         }

@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     net::IpAddr,
-    pin::pin,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +15,7 @@ use http::{HeaderMap, Method, header};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{error::HostError, origin::Cors};
+use super::{error::HostError, origin::Cors, state::Held, threads};
 use crate::hub::{connection::Connection, delivery::Delivery};
 
 /// A request for an app, its body read.
@@ -147,25 +147,26 @@ impl Request {
     }
 }
 
-/// Runs a handler, and lets the connection that it opens go on its way when the handler first waits: until then the
-/// client's missed events are put together. A tick is no wait: registering may go on after it.
-pub async fn release_when_waiting<F: Future>(
-    request: &Request,
-    ticked: &AtomicBool,
-    handler: F,
-) -> F::Output {
-    let mut handler = pin!(handler);
+/// Runs a guest, and lets the connections that it opens go on their way when it first waits: until then their clients'
+/// missed events are put together. A tick is no wait: registering may go on after it.
+pub async fn release_when_waiting<F: Future + Unpin>(held: &Held, mut guest: F) -> F::Output {
     let output = poll_fn(|context| {
-        let poll = handler.as_mut().poll(context);
-        let ticked = ticked.swap(false, Ordering::Relaxed);
-        if let Some(connection) = &*request.connection.lock()
-            && !(ticked && poll.is_pending())
-        {
-            connection.release();
+        let poll = Pin::new(&mut guest).poll(context);
+        if poll.is_ready() || !threads::has_ticked() {
+            release(held);
         }
         poll
     });
     output.await
+}
+
+/// Lets connections hear what their clients missed.
+pub fn release(held: &Held) {
+    // Releasing takes the lock of the hub.
+    let held = std::mem::take(&mut *held.lock());
+    for connection in held {
+        connection.release();
+    }
 }
 
 impl Incoming {

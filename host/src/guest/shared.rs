@@ -1,7 +1,6 @@
 //! What all calls of an app share on this node: hub, publishers, registry, grants and variables.
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
@@ -9,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use wasmtime_wasi_config::WasiConfigVariables;
 
-use super::{bindings::fanfare::sse::errors::Error, error::HostError, registry::Registry};
+use super::{error::HostError, limits::Reached, log::GuestLog, registry::Registry};
 use crate::{
     broker::{self, Broker, memory::Memory, publisher::Publisher},
     config,
@@ -21,11 +20,6 @@ use crate::{
 const MAX_PUBLISHERS: usize = 100;
 /// The longest sync channel, in bytes.
 const SYNC_CHANNEL_BYTES: usize = 255;
-/// A longer text of a guest is cut in the log, in bytes.
-const LOGGED_BYTES: usize = 16 * 1024;
-/// A variable that is secret is hidden in the log from this length on: of a shorter one the log would tell more by
-/// hiding it everywhere.
-const HIDDEN_BYTES: usize = 4;
 
 /// What all calls of an app share.
 pub struct Shared {
@@ -39,10 +33,14 @@ pub struct Shared {
     pub registry: Registry,
     /// The app's variables, as `wasi:config/store` shows them.
     pub variables: WasiConfigVariables,
-    /// The values of secret variables, which never stand in a log.
-    pub secrets: Arc<[String]>,
+    /// The app's part of the log.
+    pub log: Arc<GuestLog>,
+    /// How often each of the app's limits was reached.
+    pub reached: Arc<Reached>,
     /// What the app may use.
     pub limits: config::Limits,
+    /// How many instances it has.
+    pub instances: config::Instances,
     /// How its streams behave where the guest does not say.
     pub streams: config::Streams,
     /// The node's connections to Redis.
@@ -92,16 +90,9 @@ impl Shared {
             .variables
             .values()
             .filter(|variable| variable.is_secret());
-        // Line by line as well: a key in PEM form would never stand on one line of the log.
-        let secrets = secrets.flat_map(|variable| {
-            let lines = variable.value().lines().map(str::trim);
-            std::iter::once(variable.value()).chain(lines)
-        });
-        let secrets = secrets.filter(|secret| secret.len() >= HIDDEN_BYTES);
-        let mut secrets: Vec<_> = secrets.map(str::to_owned).collect();
-        // The longest first: one that another begins with would leave the rest of that to be read.
-        secrets.sort_unstable_by_key(|secret| Reverse(secret.len()));
-        secrets.dedup();
+        let secrets = secrets.map(|variable| variable.value());
+        let reached = Arc::<Reached>::default();
+        let log = GuestLog::new(secrets, app.limits.log_lines, reached.clone());
         let shared = Self {
             route: app.route.trim_end_matches('/').to_owned(),
             hub,
@@ -110,8 +101,10 @@ impl Shared {
                 app.limits.registry_bytes as usize,
             ),
             variables: variables.collect(),
-            secrets: secrets.into(),
+            log: Arc::new(log),
+            reached,
             limits: app.limits.clone(),
+            instances: app.instances.clone(),
             streams: app.streams.clone(),
             redis,
             capabilities: app.capabilities.clone(),
@@ -185,11 +178,11 @@ impl Shared {
 
     /// A text of the guest as it may stand in a log: without secrets, and not too long.
     pub fn loggable(&self, text: &str) -> String {
-        loggable(text, &self.secrets)
+        self.log.loggable(text)
     }
 
     /// `denied` unless the app may connect to the address.
-    pub fn check_redis_grant(&self, url: &RedisUrl) -> Result<(), Error> {
+    pub fn check_redis_grant(&self, url: &RedisUrl) -> Result<(), HostError> {
         let address = url.address();
         if self
             .capabilities
@@ -199,7 +192,7 @@ impl Shared {
         {
             return Ok(());
         }
-        Err(Error::Denied(format!(
+        Err(HostError::denied(format!(
             "app {:?} was not granted Redis at {address}; the operator grants it with \
              `capabilities.redis = [\"{address}\"]` in the app's configuration, or with `--allow-redis {address}` on \
              the command line",
@@ -248,36 +241,5 @@ impl Shared {
         let publisher = Publisher::new(name.to_owned(), space.clone(), broker(space));
         publishers.insert(key, publisher.clone());
         publisher
-    }
-}
-
-/// A text of a guest as it may stand in a log: without these secrets, and not too long.
-pub fn loggable(text: &str, secrets: &[String]) -> String {
-    let mut text = text.to_owned();
-    for secret in secrets {
-        if text.contains(secret) {
-            text = text.replace(secret, "[secret]");
-        }
-    }
-    if text.len() > LOGGED_BYTES {
-        text.truncate(text.floor_char_boundary(LOGGED_BYTES));
-        text.push_str(" … (cut)");
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_of_a_guest_is_cut_between_characters_and_holds_no_secret() {
-        let secrets = ["password123".to_owned(), "pass".to_owned()];
-        assert_eq!(
-            loggable("password123, pass", &secrets),
-            "[secret], [secret]"
-        );
-        let long = loggable(&"ä".repeat(LOGGED_BYTES), &[]);
-        assert!(long.len() < LOGGED_BYTES + 20 && long.ends_with("(cut)"));
     }
 }

@@ -1,9 +1,10 @@
 //! What belongs to one instance of a guest: its handles, its WASI context, its limits.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tracing::Span;
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{
@@ -13,14 +14,14 @@ use super::{
 };
 use crate::hub::connection::Connection;
 
-/// Handles that a guest may hold at a time.
-const MAX_HANDLES: usize = 10_000;
-
 /// Random bytes of one host call: making them does not give up the thread.
 const RANDOM_BYTES: u64 = 64 * 1024;
 
 /// What a guest holds of a connection.
 pub type ConnectionHandle = Arc<Connection>;
+
+/// Connections that were opened and whose clients do not yet hear what they missed.
+pub type Held = Arc<Mutex<Vec<ConnectionHandle>>>;
 
 /// The state of one instance.
 pub struct State {
@@ -28,17 +29,18 @@ pub struct State {
     pub shared: Arc<Shared>,
     /// The handles that the guest holds.
     pub table: ResourceTable,
-    /// Set at every tick of the epoch: the guest gives up the thread then, and does not wait for anything.
-    pub ticked: Arc<AtomicBool>,
     /// The memory it has.
     pub memory: MemoryLimit,
+    /// What it has opened in this turn. Whoever runs the instance lets them go when it waits.
+    pub held: Held,
     wasi: WasiCtx,
+    outputs: [Output; 2],
 }
 
 impl State {
-    /// A state whose output is logged in this span; also where its stderr goes.
-    pub fn new(shared: Arc<Shared>, span: &Span) -> (Self, [Output; 2]) {
-        let output = |stream| Output::new(stream, span.clone(), shared.secrets.clone());
+    /// A state of an instance whose output is logged in this span, and that has up to so many handles.
+    pub fn new(shared: Arc<Shared>, span: &Span, handles: usize) -> Self {
+        let output = |stream| Output::new(stream, span.clone(), shared.log.clone());
         let outputs = [output(Stream::Stdout), output(Stream::Stderr)];
         // Nothing else is granted: no files, no environment, no arguments, no network.
         let wasi = WasiCtx::builder()
@@ -49,18 +51,39 @@ impl State {
             .max_random_size(RANDOM_BYTES)
             .build();
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_HANDLES);
-        let memory = MemoryLimit::new(shared.limits.memory as usize);
-        (
-            Self {
-                shared,
-                table,
-                ticked: Arc::default(),
-                memory,
-                wasi,
-            },
+        table.set_max_capacity(handles);
+        Self {
+            table,
+            memory: MemoryLimit::new(shared.limits.memory as usize),
+            held: Held::default(),
+            shared,
+            wasi,
             outputs,
-        )
+        }
+    }
+
+    /// Logs what the guest prints from now on in this span.
+    pub fn begin(&self, span: &Span) {
+        for output in &self.outputs {
+            output.begin(span);
+        }
+    }
+
+    /// Logs what it has printed without a line ending.
+    pub fn finish(&self) {
+        for output in &self.outputs {
+            output.finish();
+        }
+    }
+
+    /// The last lines of its stderr.
+    pub fn stderr(&self) -> Vec<String> {
+        self.outputs[1].tail()
+    }
+
+    /// What is behind a handle.
+    pub fn of<T: Clone + 'static>(&self, handle: &Resource<T>) -> Result<T, ResourceTableError> {
+        self.table.get(handle).cloned()
     }
 }
 

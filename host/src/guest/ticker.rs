@@ -15,14 +15,14 @@ use std::{
 use wasmtime::Engine;
 
 /// How long a guest runs before it lets others run. Also what limits of CPU time are measured by.
-const TICK: Duration = Duration::from_millis(10);
+pub const TICK: Duration = Duration::from_millis(2);
 /// Without a guest that runs for so many ticks, there are no more of them. Less would have them stop and go with every
 /// call.
-const QUIET_TICKS: u32 = 10;
-/// How long the thread of an engine that is gone may stay.
+const QUIET_TICKS: u32 = 50;
+/// How long the thread of engines that are gone may stay.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Ticks of an engine. Clones share them.
+/// Ticks of engines. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Ticker {
     shared: Arc<Shared>,
@@ -47,15 +47,12 @@ pub struct Ticking<F> {
 }
 
 impl Ticker {
-    /// Ticks for as long as the engine lives.
-    pub fn start(engine: &Engine) -> io::Result<Self> {
-        let engine = engine.weak();
-        let tick = move || match engine.upgrade() {
-            Some(engine) => {
-                engine.increment_epoch();
-                true
-            }
-            None => false,
+    /// Ticks for as long as one of the engines lives.
+    pub fn start(engines: &[&Engine]) -> io::Result<Self> {
+        let engines: Vec<_> = engines.iter().map(|engine| engine.weak()).collect();
+        let tick = move || {
+            let alive = engines.iter().filter_map(|engine| engine.upgrade());
+            alive.map(|engine| engine.increment_epoch()).count() > 0
         };
         let shared = Arc::new(Shared::default());
         let ticks = shared.clone();

@@ -1,6 +1,15 @@
 //! A connection: one client's stream, as a guest holds it.
 
-use std::{fmt, net::IpAddr, num::NonZero, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::IpAddr,
+    num::NonZero,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio::sync::Notify;
 
 use super::Hub;
 
@@ -86,6 +95,23 @@ pub struct Connection {
     hub: Hub,
     id: ConnectionId,
     last_event_id: Option<Arc<str>>,
+    end: Arc<End>,
+}
+
+/// The end of a connection, for those who hold a handle to it. The hub has it for as long as there is a handle.
+#[derive(Debug, Default)]
+pub(super) struct End {
+    reason: OnceLock<CloseReason>,
+    /// Whoever waits for it.
+    told: Notify,
+}
+
+impl End {
+    /// The connection has ended.
+    pub(super) fn tell(&self, reason: CloseReason) {
+        let _ = self.reason.set(reason);
+        self.told.notify_waiters();
+    }
 }
 
 impl ConnectionId {
@@ -116,11 +142,17 @@ impl fmt::Debug for ConnectionId {
 }
 
 impl Connection {
-    pub(super) fn new(hub: Hub, id: ConnectionId, last_event_id: Option<Arc<str>>) -> Self {
+    pub(super) fn new(
+        hub: Hub,
+        id: ConnectionId,
+        last_event_id: Option<Arc<str>>,
+        end: Arc<End>,
+    ) -> Self {
         Self {
             hub,
             id,
             last_event_id,
+            end,
         }
     }
 
@@ -141,7 +173,20 @@ impl Connection {
 
     /// Whether it has not ended.
     pub fn is_open(&self) -> bool {
-        self.hub.is_open(self.id)
+        self.end.reason.get().is_none()
+    }
+
+    /// Waits until it has ended, and returns why.
+    pub async fn ended(&self) -> CloseReason {
+        loop {
+            let mut told = pin!(self.end.told.notified());
+            // Before the look at the reason: it may be set between the two.
+            told.as_mut().enable();
+            if let Some(reason) = self.end.reason.get() {
+                return *reason;
+            }
+            told.await;
+        }
     }
 
     /// Lets a client that came back hear what was put together for it, in order. What its handler registers it for
@@ -150,6 +195,12 @@ impl Connection {
         if self.last_event_id.is_some() {
             self.hub.release(self.id);
         }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.hub.let_go(self.id);
     }
 }
 

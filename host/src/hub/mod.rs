@@ -41,7 +41,7 @@ pub mod space;
 
 use std::{
     cmp::Reverse,
-    collections::BinaryHeap,
+    collections::{BinaryHeap, HashMap},
     fmt,
     sync::{
         Arc,
@@ -56,7 +56,7 @@ use thiserror::Error;
 
 use self::{
     channel::Channels,
-    connection::{CloseReason, Connection, ConnectionId, OpenOptions},
+    connection::{CloseReason, Connection, ConnectionId, End, OpenOptions},
     counters::Counters,
     delivery::{Delivery, Engine, OutletId, command::Command},
     ended::{Ended, EndedReceiver, EndedSender},
@@ -138,6 +138,9 @@ pub struct Hub {
     shared: Arc<Shared>,
 }
 
+/// Handles that the table of them is kept ready for.
+const HANDLES: usize = 1024;
+
 struct Shared {
     settings: Settings,
     counters: Counters,
@@ -153,6 +156,8 @@ struct State {
     /// Where ended connections are told. `None` once the hub is drained: nothing ends after that, nothing is opened,
     /// and the receiver comes to its end.
     ended: Option<EndedSender>,
+    /// Connections that somebody has a handle to: handlers have them while they run, so there are few.
+    handles: HashMap<ConnectionId, Arc<End>>,
     /// Open connections.
     members: Members,
     /// The channels that somebody hears or whose history is watched.
@@ -176,6 +181,7 @@ impl Hub {
         let (ended, told) = ended::channel();
         let state = State {
             ended: Some(ended),
+            handles: HashMap::new(),
             members: Members::new(),
             channels: Channels::new(),
             spaces: 0,
@@ -253,8 +259,10 @@ impl Hub {
             timing: options.timing,
         };
         state.post.tell(outlet.shard, command);
+        let end = Arc::<End>::default();
+        state.handles.insert(id, end.clone());
         drop(state);
-        let connection = Arc::new(Connection::new(self.clone(), id, last));
+        let connection = Arc::new(Connection::new(self.clone(), id, last, end));
         let delivery = Delivery::new(self.shared.engine.clone(), self.clone(), outlet);
         Ok((connection, delivery))
     }
@@ -334,8 +342,15 @@ impl Hub {
         Locked::new(self)
     }
 
-    fn is_open(&self, id: ConnectionId) -> bool {
-        self.lock().members.find(id).is_some()
+    /// Nobody has a handle to the connection any more.
+    fn let_go(&self, id: ConnectionId) {
+        let mut state = self.lock();
+        state.handles.remove(&id);
+        // After a storm of handlers it is small again.
+        if state.handles.capacity() > HANDLES && state.handles.len() < state.handles.capacity() / 8
+        {
+            state.handles.shrink_to_fit();
+        }
     }
 
     fn release(&self, id: ConnectionId) {
@@ -373,6 +388,9 @@ impl Hub {
         state.post.tell(member.outlet.shard, command);
         left.iter().for_each(|left| state.post.left(left));
         self.counters().add_closed(reason);
+        if let Some(end) = state.handles.get(&member.id) {
+            end.tell(reason);
+        }
         if let Some(ended) = &state.ended {
             ended.tell(Ended {
                 connection: member.id,

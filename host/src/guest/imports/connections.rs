@@ -12,7 +12,7 @@ use crate::{
     config::{Origin, SHORTEST_INTERVAL},
     guest::{
         bindings::fanfare::sse::{
-            connections::{Host, HostConnection, UpgradeOptions},
+            connections::{self, Host, HostConnection, UpgradeOptions},
             events::Event,
         },
         error::{HostError, HostResult},
@@ -81,6 +81,9 @@ impl Host for State {
             }
         };
         request.set_connection(connection.clone());
+        if connection.last_event_id().is_some() {
+            self.held.lock().push(connection.clone());
+        }
         debug!(connection = %connection.id(), "upgraded to an event stream");
         if !request.answer(Answer::Stream { cors, delivery }) {
             return Err(HostError::closed("the client is gone"));
@@ -131,6 +134,19 @@ impl HostConnection for State {
     fn drop(&mut self, connection: Resource<ConnectionHandle>) -> wasmtime::Result<()> {
         self.table.delete(connection)?;
         Ok(())
+    }
+}
+
+impl From<CloseReason> for connections::CloseReason {
+    fn from(reason: CloseReason) -> Self {
+        match reason {
+            CloseReason::ClientGone => Self::ClientGone,
+            CloseReason::Closed => Self::Closed,
+            CloseReason::Inactive => Self::Inactive,
+            CloseReason::Expired => Self::Expired,
+            CloseReason::Slow => Self::Slow,
+            CloseReason::Shutdown => Self::Shutdown,
+        }
     }
 }
 

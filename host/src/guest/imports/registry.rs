@@ -6,7 +6,7 @@ use crate::{
     broker::publisher::Publisher,
     guest::{
         bindings::fanfare::sse::registry::{Host, ValueKind},
-        error::{HostError, HostResult},
+        error::HostResult,
         registry::{Value, wrong_type},
         state::State,
     },
@@ -15,19 +15,16 @@ use crate::{
 
 impl State {
     fn set(&self, name: String, value: Value) -> HostResult<()> {
-        self.shared
-            .registry
-            .set(name, value)
-            .map_err(HostError::Guest)
+        self.shared.registry.set(name, value)
     }
 
     fn get(&self, name: &str) -> HostResult<Value> {
-        self.shared.registry.get(name).map_err(HostError::Guest)
+        self.shared.registry.get(name)
     }
 }
 
 fn wrong<T>(name: &str, asked: ValueKind, found: &Value) -> HostResult<T> {
-    Err(HostError::Guest(wrong_type(name, asked, found)))
+    Err(wrong_type(name, asked, found))
 }
 
 impl Host for State {

@@ -7,6 +7,7 @@ use wasmtime::component::Resource;
 use crate::guest::{
     bindings::fanfare::sse::requests::{Host, HostRequest, Response},
     error::{HostError, HostResult},
+    limits::Limit,
     request::{Answer, RequestHandle},
     state::State,
 };
@@ -96,9 +97,12 @@ impl HostRequest for State {
 fn check(response: Response, limit: usize) -> Result<http::Response<Bytes>, HostError> {
     let bytes = response.body.len();
     if bytes > limit {
-        return Err(HostError::limited(format!(
-            "a body of {bytes} bytes is over the app's limit `response-body` of {limit} bytes"
-        )));
+        return Err(HostError::Limited(
+            Limit::ResponseBody,
+            format!(
+                "a body of {bytes} bytes is over the app's limit `response-body` of {limit} bytes"
+            ),
+        ));
     }
     let status = StatusCode::from_u16(response.status)
         .ok()

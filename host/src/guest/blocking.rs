@@ -1,0 +1,195 @@
+//! Guests of the blocking world: one call at a time in an instance, which is new for every call unless the app wants
+//! otherwise.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::time::timeout;
+use tracing::{Instrument, Span};
+use wasmtime::{
+    Store,
+    component::{Component, Linker},
+};
+
+use super::{
+    bindings::{
+        App, AppIndices,
+        hooks::{DisconnectHooks, DisconnectHooksIndices},
+    },
+    call::{self, Call, Failure, Outcome},
+    check::Flavour,
+    engine::Guests,
+    limits::{CpuLimited, CpuTimeUsedUp},
+    request::release_when_waiting,
+    shared::Shared,
+    state::State,
+};
+
+/// An instance that nobody has called for so long is given up.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// A guest that is ready to be called.
+pub struct Blocking {
+    guests: Guests,
+    shared: Arc<Shared>,
+    pre: wasmtime::component::InstancePre<State>,
+    exports: AppIndices,
+    /// Where the guest exports the hook.
+    hooks: Option<DisconnectHooksIndices>,
+    /// How many calls an instance serves.
+    calls: usize,
+    /// Instances that may serve another call, the last used last.
+    idle: Mutex<Vec<Instance>>,
+}
+
+struct Instance {
+    store: Store<State>,
+    exports: Option<Exports>,
+    /// How many calls it has begun.
+    calls: usize,
+    /// When the last one ended.
+    since: Instant,
+}
+
+struct Exports {
+    app: App,
+    hooks: Option<DisconnectHooks>,
+}
+
+impl Blocking {
+    /// Links a component.
+    pub fn new(
+        guests: &Guests,
+        shared: &Arc<Shared>,
+        linker: &Linker<State>,
+        component: &Component,
+        hooked: bool,
+    ) -> wasmtime::Result<Self> {
+        let pre = linker.instantiate_pre(component)?;
+        Ok(Self {
+            exports: AppIndices::new(&pre)?,
+            hooks: match hooked {
+                true => Some(DisconnectHooksIndices::new(&pre)?),
+                false => None,
+            },
+            pre,
+            guests: guests.clone(),
+            calls: match shared.instances.calls {
+                0 => 1,
+                calls => calls,
+            },
+            shared: shared.clone(),
+            idle: Mutex::default(),
+        })
+    }
+
+    /// Whether the guest wants to hear of connections that end.
+    pub fn is_hooked(&self) -> bool {
+        self.hooks.is_some()
+    }
+
+    /// Calls the guest, for at most so long. To be polled on the threads of guests. Dropping the future drops the
+    /// instance, wherever the guest stands.
+    pub async fn call(&self, call: Call, span: &Span, wall_time: Option<Duration>) -> Outcome {
+        let mut instance = self.take(span);
+        let held = instance.store.data().held.clone();
+        let running = Box::pin(self.run(&mut instance, call));
+        let running = Box::pin(release_when_waiting(&held, running));
+        let ticking = self.guests.ticker.during(running);
+        let cpu_time = self.shared.limits.cpu_time;
+        let limited = CpuLimited::new(ticking, cpu_time).instrument(span.clone());
+        let result = match wall_time {
+            None => Ok(limited.await),
+            Some(wall_time) => timeout(wall_time, limited).await,
+        };
+        instance.store.data().finish();
+        let failure = match result {
+            Ok(Ok(Ok(result))) => {
+                self.keep(instance);
+                return Ok(result);
+            }
+            Ok(Ok(Err(trap))) => Failure::trap(&trap, instance.store.data()),
+            Ok(Err(CpuTimeUsedUp)) => Failure::cpu_time(cpu_time),
+            Err(_) => Failure::wall_time(wall_time.unwrap_or_default()),
+        };
+        Err(failure.with_stderr(instance.store.data().stderr()))
+    }
+
+    async fn run(
+        &self,
+        instance: &mut Instance,
+        call: Call,
+    ) -> wasmtime::Result<Result<(), super::bindings::fanfare::sse::errors::Error>> {
+        let store = &mut instance.store;
+        let exports = match &instance.exports {
+            Some(exports) => exports,
+            None => {
+                let made = self.pre.instantiate_async(&mut *store).await?;
+                let hooks = self.hooks.as_ref();
+                instance.exports.insert(Exports {
+                    app: self.exports.load(&mut *store, &made)?,
+                    hooks: hooks
+                        .map(|hooks| hooks.load(&mut *store, &made))
+                        .transpose()?,
+                })
+            }
+        };
+        match call {
+            Call::Start => exports.app.fanfare_sse_lifecycle().call_start(store).await,
+            Call::Handle(request) => {
+                let request = store.data_mut().table.push(request)?;
+                let handler = exports.app.fanfare_sse_handler();
+                handler.call_handle(store, request).await
+            }
+            Call::Disconnected(gone) => {
+                if let Some(hooks) = &exports.hooks {
+                    let hook = hooks.fanfare_sse_disconnect_hook();
+                    hook.call_disconnected(store, &gone).await?;
+                }
+                Ok(Ok(()))
+            }
+        }
+    }
+
+    fn take(&self, span: &Span) -> Instance {
+        let kept = self.idle.lock().pop();
+        let mut instance = match kept {
+            Some(instance) => {
+                instance.store.data().begin(span);
+                instance
+            }
+            None => Instance {
+                store: call::store(
+                    self.guests.engine(Flavour::Blocking),
+                    &self.shared,
+                    span,
+                    self.shared.limits.handles,
+                ),
+                exports: None,
+                calls: 0,
+                since: Instant::now(),
+            },
+        };
+        instance.calls += 1;
+        instance
+    }
+
+    fn keep(&self, mut instance: Instance) {
+        if instance.calls < self.calls {
+            instance.since = Instant::now();
+            self.idle.lock().push(instance);
+        }
+    }
+
+    /// Gives up instances that were not called for a while.
+    pub fn trim(&self) {
+        let mut idle = self.idle.lock();
+        let old = idle.partition_point(|instance| instance.since.elapsed() > IDLE);
+        let old: Vec<_> = idle.drain(..old).collect();
+        drop(idle);
+        drop(old);
+    }
+}

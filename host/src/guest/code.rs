@@ -1,0 +1,193 @@
+//! An app's code: one version of its guest, ready to be called.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::timeout;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
+use tracing::{Span, error_span, warn};
+
+use super::{
+    asynchronous::Asynchronous,
+    blocking::Blocking,
+    call::{Call, Failure, Outcome},
+    check::{Checked, Flavour},
+    engine::Guests,
+    error::sentence,
+    imports,
+    shared::Shared,
+    threads::Lane,
+    version::VersionId,
+};
+
+/// How long `start` and `disconnected` may take where the app has no limit of wall time: a handler may wait for its
+/// client as long as it likes, but somebody waits for these.
+const START_TIME: Duration = Duration::from_secs(60);
+const HOOK_TIME: Duration = Duration::from_secs(30);
+
+/// A version of an app's guest.
+pub struct Code {
+    /// Which one.
+    pub version: VersionId,
+    /// When it was made.
+    pub since: SystemTime,
+    shared: Arc<Shared>,
+    world: World,
+    /// The calls in flight, hooks included.
+    calls: TaskTracker,
+    /// Ends those that run on after their time.
+    stop: CancellationToken,
+    /// Why they end.
+    why: OnceLock<&'static str>,
+}
+
+enum World {
+    Blocking(Blocking),
+    Asynchronous(Asynchronous),
+}
+
+impl Code {
+    /// Links a component. Nothing of it runs yet.
+    pub fn new(
+        guests: &Guests,
+        shared: &Arc<Shared>,
+        lane: &Lane,
+        checked: &Checked,
+    ) -> wasmtime::Result<Self> {
+        let Checked {
+            version,
+            flavour,
+            component,
+            hooked,
+        } = checked;
+        let world = match flavour {
+            Flavour::Blocking => {
+                let linker = imports::linker(guests.engine(*flavour))?;
+                World::Blocking(Blocking::new(guests, shared, &linker, component, *hooked)?)
+            }
+            Flavour::Asynchronous => {
+                let linker = imports::linker_async(guests.engine(*flavour))?;
+                let guest = Asynchronous::new(guests, shared, lane, &linker, component, *hooked)?;
+                World::Asynchronous(guest)
+            }
+        };
+        Ok(Self {
+            version: *version,
+            since: SystemTime::now(),
+            shared: shared.clone(),
+            world,
+            calls: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            why: OnceLock::new(),
+        })
+    }
+
+    /// Whether the guest wants to hear of connections that end.
+    pub fn is_hooked(&self) -> bool {
+        match &self.world {
+            World::Blocking(guest) => guest.is_hooked(),
+            World::Asynchronous(guest) => guest.is_hooked(),
+        }
+    }
+
+    /// Counts a call that is about to be made, until this is dropped.
+    pub fn token(&self) -> TaskTrackerToken {
+        self.calls.token()
+    }
+
+    /// How many calls are in flight.
+    pub fn calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Calls the server hook; says why it has not succeeded.
+    pub async fn start(&self) -> Result<(), StartFailure> {
+        let span = error_span!("start", app = %self.shared.name);
+        let reason = match self.call(Call::Start, &span).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => format!("`start` answered {}", sentence(&error)),
+            Err(failure) if failure.stopped => return Err(StartFailure::Stopped),
+            Err(failure) => format!("`start` {failure}"),
+        };
+        Err(StartFailure::Failed(self.shared.loggable(&reason)))
+    }
+
+    /// Runs a call until it returns, fails, or nobody waits for it any more. To be polled on the threads of guests.
+    pub async fn call(&self, call: Call, span: &Span) -> Outcome {
+        let otherwise = match call {
+            Call::Handle(_) => None,
+            Call::Start => Some(START_TIME),
+            Call::Disconnected(_) => Some(HOOK_TIME),
+        };
+        let wall_time = match self.shared.limits.wall_time {
+            Duration::ZERO => otherwise,
+            wall_time => Some(wall_time),
+        };
+        let outcome = async {
+            match &self.world {
+                World::Blocking(guest) => guest.call(call, span, wall_time).await,
+                World::Asynchronous(guest) => guest.call(call, span, wall_time).await,
+            }
+        };
+        let outcome = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {
+                Err(Failure::stopped(self.why.get().copied().unwrap_or_default()))
+            }
+            outcome = outcome => outcome,
+        };
+        if let Err(Failure {
+            limit: Some(limit), ..
+        }) = &outcome
+        {
+            self.shared.reached.count(*limit);
+        }
+        outcome
+    }
+
+    /// Lets the calls in flight finish for so long and then stops them, for this reason; no others are to come.
+    pub async fn retire(&self, bound: Duration, why: &'static str) {
+        if let World::Asynchronous(guest) = &self.world {
+            guest.retire();
+        }
+        self.calls.close();
+        if timeout(bound, self.calls.wait()).await.is_ok() {
+            return;
+        }
+        warn!(
+            app = self.shared.name,
+            version = self.version.short(),
+            calls = self.calls(),
+            "calls are stopped: they have not finished within {bound:?}"
+        );
+        self.stop(why);
+        self.calls.wait().await;
+    }
+
+    /// Stops the calls in flight, for this reason.
+    pub fn stop(&self, why: &'static str) {
+        let _ = self.why.set(why);
+        self.stop.cancel();
+    }
+
+    /// Gives back what was not used for a while.
+    pub fn trim(&self) {
+        if let World::Blocking(guest) = &self.world {
+            guest.trim();
+        }
+    }
+}
+
+/// Why the server hook has not succeeded.
+#[derive(Debug)]
+pub enum StartFailure {
+    /// The guest's own error, or a trap.
+    Failed(String),
+    /// It was stopped through no fault of its own.
+    Stopped,
+}

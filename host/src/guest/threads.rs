@@ -1,0 +1,437 @@
+//! The threads that guests run on, and whose turn it is: no app waits for another one's computing.
+//!
+//! Two things keep apps apart. Each app has a [`Lane`], and of the lanes that have something to run the one that has
+//! used the least time goes first. And a call that computes for longer than a moment goes on at a lower priority, on
+//! threads that the operating system runs only where nobody else wants the core: what answers quickly waits for what
+//! does not neither here nor there.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeSet, VecDeque},
+    future::Future,
+    io,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use async_task::{Builder, Runnable, ScheduleInfo, Task, WithInfo};
+use futures_util::FutureExt;
+use parking_lot::{Condvar, Mutex};
+use thiserror::Error;
+use tokio::runtime::Handle;
+
+use super::ticker::TICK;
+
+/// By how much the threads at the lower priority give way (setpriority(2)): enough that whoever else wants a core has
+/// it, and not so much that a lock held there is held for long.
+const NICE: i32 = 10;
+/// A call that has computed for so long without waiting is no quick one.
+const QUICK: Duration = TICK.saturating_mul(2);
+
+thread_local! {
+    /// The turn that this thread gives to a call.
+    static TURN: Cell<Option<Turn>> = const { Cell::new(None) };
+}
+
+#[derive(Clone, Copy)]
+struct Turn {
+    begun: Instant,
+    /// The call gives it up because it has computed for long enough, and not because it waits.
+    ticked: bool,
+}
+
+/// Threads for guests. Clones share them; they end with the last one.
+#[derive(Clone)]
+pub struct Threads {
+    shared: Arc<Shared>,
+    /// Ends them when it is dropped.
+    _end: Arc<End>,
+}
+
+/// An app's place among the threads. Clones are the same place.
+#[derive(Clone)]
+pub struct Lane {
+    shared: Arc<Shared>,
+    number: usize,
+}
+
+/// A future on the threads of guests panicked.
+#[derive(Debug, Error)]
+#[error("a panic: {0}")]
+pub struct Panicked(String);
+
+/// Which threads run a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    /// It has just come, or was waiting.
+    Quick,
+    /// It computes.
+    Slow,
+}
+
+/// How long a call has computed since it last waited, in nanoseconds.
+#[derive(Debug, Default)]
+pub struct Computed(AtomicU64);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Woken where there is something to run at a level.
+    wake: [Condvar; 2],
+    /// Calls that a lane may have on the quick threads at a time: one of these is always left to somebody else.
+    most_quick: usize,
+}
+
+#[derive(Default)]
+struct State {
+    lanes: Vec<LaneState>,
+    /// The lanes that have something to run, at each level, by the time that they have used.
+    ready: [BTreeSet<(Duration, usize)>; 2],
+    /// Threads that wait for something to run, at each level.
+    idle: [usize; 2],
+    /// What the lane that ran last had used by then. A lane that had nothing to run meanwhile has saved up nothing.
+    now: Duration,
+    ended: bool,
+}
+
+#[derive(Default)]
+struct LaneState {
+    waiting: [VecDeque<Runnable<Computed>>; 2],
+    /// Calls on the quick threads.
+    quick: usize,
+    used: Duration,
+}
+
+struct End(Arc<Shared>);
+
+/// To be called when a call gives up its turn because it has computed for long enough.
+pub fn ticked() {
+    TURN.set(TURN.get().map(|turn| Turn {
+        ticked: true,
+        ..turn
+    }));
+}
+
+/// Whether the call on this thread has given up its turn like that.
+pub fn has_ticked() -> bool {
+    TURN.get().is_some_and(|turn| turn.ticked)
+}
+
+/// Lowers the priority of this thread for good: for what computes for long, such as guests and their compiler.
+pub fn give_way() {
+    // On Linux this is the priority of one thread. Elsewhere it would be that of the process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+        tracing::debug!(%error, "a thread that is to give way does not");
+    }
+}
+
+impl Threads {
+    /// Starts threads. What runs there has the timers and sockets of this runtime.
+    pub fn start(runtime: &Handle) -> io::Result<Self> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            wake: Default::default(),
+            most_quick: cores,
+        });
+        let threads = Self {
+            _end: Arc::new(End(shared.clone())),
+            shared,
+        };
+        for _ in 0..=cores {
+            threads.start_one(Level::Quick, runtime.clone())?;
+        }
+        for _ in 0..cores {
+            threads.start_one(Level::Slow, runtime.clone())?;
+        }
+        Ok(threads)
+    }
+
+    fn start_one(&self, level: Level, runtime: Handle) -> io::Result<()> {
+        let name = match level {
+            Level::Quick => "fanfare-guest",
+            Level::Slow => "fanfare-slow",
+        };
+        let shared = self.shared.clone();
+        thread::Builder::new().name(name.into()).spawn(move || {
+            if level == Level::Slow {
+                give_way();
+            }
+            let _entered = runtime.enter();
+            shared.run(level);
+        })?;
+        Ok(())
+    }
+
+    /// A place for one more app. Places are not given back: a node has as many as it has apps.
+    pub fn lane(&self) -> Lane {
+        let mut state = self.shared.state.lock();
+        state.lanes.push(LaneState::default());
+        Lane {
+            shared: self.shared.clone(),
+            number: state.lanes.len() - 1,
+        }
+    }
+}
+
+impl Lane {
+    /// Runs a future on the threads. Dropping the task drops the future, soon and on one of them.
+    pub fn spawn<F>(&self, future: F) -> Task<Result<F::Output, Panicked>, Computed>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        // The future is dropped with its panic: nothing half done is looked at.
+        let future = AssertUnwindSafe(future).catch_unwind().map(|result| {
+            result.map_err(|panic| {
+                let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+                let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+                Panicked(text.unwrap_or_default())
+            })
+        });
+        let lane = self.clone();
+        let schedule = move |runnable: Runnable<Computed>, info: ScheduleInfo| {
+            let level = level_of(runnable.metadata(), &info);
+            lane.shared.push(lane.number, level, runnable);
+        };
+        let builder = Builder::new().metadata(Computed::default());
+        let (runnable, task) = builder.spawn(|_| future, WithInfo(schedule));
+        runnable.schedule();
+        task
+    }
+}
+
+/// Where a call that is to go on runs.
+fn level_of(computed: &Computed, info: &ScheduleInfo) -> Level {
+    // A call that is woken while it runs is scheduled on its own thread, at the end of its turn.
+    let turn = TURN
+        .get()
+        .filter(|turn| info.woken_while_running && turn.ticked);
+    let Some(turn) = turn else {
+        computed.0.store(0, Ordering::Relaxed);
+        return Level::Quick;
+    };
+    let elapsed = u64::try_from(turn.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let before = computed.0.fetch_add(elapsed, Ordering::Relaxed);
+    match Duration::from_nanos(before.saturating_add(elapsed)) < QUICK {
+        true => Level::Quick,
+        false => Level::Slow,
+    }
+}
+
+impl Shared {
+    fn push(&self, number: usize, level: Level, runnable: Runnable<Computed>) {
+        let mut state = self.state.lock();
+        if state.ended {
+            // Nobody would take it. The lock is let go first: what is dropped may wake another.
+            drop(state);
+            drop(runnable);
+            return;
+        }
+        let now = state.now;
+        let lane = &mut state.lanes[number];
+        if lane.waiting.iter().all(VecDeque::is_empty) && lane.quick == 0 {
+            lane.used = lane.used.max(now);
+        }
+        lane.waiting[level as usize].push_back(runnable);
+        state.rank(number, level);
+        if state.idle[level as usize] > 0 {
+            drop(state);
+            self.wake[level as usize].notify_one();
+        }
+    }
+
+    fn run(&self, level: Level) {
+        let mut state = self.state.lock();
+        while !state.ended {
+            let Some((number, runnable)) = state.take(level, self.most_quick) else {
+                state.idle[level as usize] += 1;
+                self.wake[level as usize].wait(&mut state);
+                state.idle[level as usize] -= 1;
+                continue;
+            };
+            drop(state);
+            let begun = Instant::now();
+            TURN.set(Some(Turn {
+                begun,
+                ticked: false,
+            }));
+            runnable.run();
+            TURN.set(None);
+            state = self.state.lock();
+            state.give_back(number, level, begun.elapsed());
+        }
+    }
+}
+
+impl State {
+    /// Puts a lane where its used time says, if it has something to run.
+    fn rank(&mut self, number: usize, level: Level) {
+        let lane = &self.lanes[number];
+        if !lane.waiting[level as usize].is_empty() {
+            self.ready[level as usize].insert((lane.used, number));
+        }
+    }
+
+    fn take(&mut self, level: Level, most_quick: usize) -> Option<(usize, Runnable<Computed>)> {
+        let may = |lane: &LaneState| level == Level::Slow || lane.quick < most_quick;
+        let ready = &self.ready[level as usize];
+        let next = ready.iter().find(|(_, number)| may(&self.lanes[*number]));
+        let (used, number) = *next?;
+        let lane = &mut self.lanes[number];
+        let runnable = lane.waiting[level as usize].pop_front()?;
+        if lane.waiting[level as usize].is_empty() {
+            self.ready[level as usize].remove(&(used, number));
+        }
+        if level == Level::Quick {
+            lane.quick += 1;
+        }
+        self.now = self.now.max(used);
+        Some((number, runnable))
+    }
+
+    fn give_back(&mut self, number: usize, level: Level, elapsed: Duration) {
+        let lane = &mut self.lanes[number];
+        if level == Level::Quick {
+            lane.quick -= 1;
+        }
+        let before = (lane.used, number);
+        lane.used += elapsed;
+        for level in [Level::Quick, Level::Slow] {
+            if self.ready[level as usize].remove(&before) {
+                self.rank(number, level);
+            }
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.ended = true;
+        state.ready = Default::default();
+        let lanes = state.lanes.iter_mut();
+        let waiting: Vec<_> = lanes
+            .map(|lane| std::mem::take(&mut lane.waiting))
+            .collect();
+        // What is dropped may wake another, which takes the lock.
+        drop(state);
+        for wake in &self.0.wake {
+            wake.notify_all();
+        }
+        drop(waiting);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, sync::atomic::AtomicBool, task::Poll};
+
+    use super::*;
+
+    /// Computes for a while and gives up its turn at every tick, as guests do.
+    async fn compute(time: Duration, stop: Arc<AtomicBool>) {
+        let begun = Instant::now();
+        poll_fn(|context| {
+            let turn = Instant::now();
+            while turn.elapsed() < TICK {
+                std::hint::spin_loop();
+            }
+            if begun.elapsed() > time || stop.load(Ordering::Relaxed) {
+                return Poll::Ready(());
+            }
+            ticked();
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn name() -> String {
+        thread::current().name().unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn quick_calls_of_one_lane_do_not_wait_for_slow_ones_of_another() {
+        let threads = Threads::start(&Handle::current()).unwrap();
+        let (hostile, other) = (threads.lane(), threads.lane());
+        let stop = Arc::new(AtomicBool::new(false));
+        let spinning: Vec<_> = (0..100)
+            .map(|_| hostile.spawn(compute(Duration::from_secs(60), stop.clone())))
+            .collect();
+        // Were they to take turns with all others, each of these would wait for a hundred ticks.
+        let begun = Instant::now();
+        for _ in 0..100 {
+            other.spawn(async {}).await.unwrap();
+        }
+        let elapsed = begun.elapsed();
+        stop.store(true, Ordering::Relaxed);
+        for task in spinning {
+            task.await.unwrap();
+        }
+        assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
+    }
+
+    #[tokio::test]
+    async fn what_computes_goes_on_at_the_slow_level_and_comes_back_when_it_has_waited() {
+        let threads = Threads::start(&Handle::current()).unwrap();
+        let lane = threads.lane();
+        let names = lane.spawn(async {
+            let first = name();
+            compute(4 * TICK, Arc::default()).await;
+            let computed = name();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            [first, computed, name()]
+        });
+        let names = names.await.unwrap();
+        assert_eq!(names, ["fanfare-guest", "fanfare-slow", "fanfare-guest"]);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_and_a_dropped_task_drops_its_future() {
+        let threads = Threads::start(&Handle::current()).unwrap();
+        let lane = threads.lane();
+        let panicked = lane.spawn(async { panic!("on purpose") }).await;
+        assert_eq!(
+            panicked.map_err(|panic: Panicked| panic.0),
+            Err::<(), _>("on purpose".into())
+        );
+
+        let (sender, dropped) = tokio::sync::oneshot::channel::<()>();
+        let task = lane.spawn(async move {
+            let _kept = sender;
+            std::future::pending::<()>().await;
+        });
+        drop(task);
+        assert!(dropped.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn no_lane_takes_the_last_quick_thread() {
+        let threads = Threads::start(&Handle::current()).unwrap();
+        let (hostile, other) = (threads.lane(), threads.lane());
+        let stop = Arc::new(AtomicBool::new(false));
+        // They never give up their turn.
+        let blocking: Vec<_> = (0..threads.shared.most_quick + 2)
+            .map(|_| {
+                let stop = stop.clone();
+                hostile.spawn(async move {
+                    while !stop.load(Ordering::Relaxed) {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                })
+            })
+            .collect();
+        let answered = tokio::time::timeout(Duration::from_secs(20), other.spawn(async {})).await;
+        stop.store(true, Ordering::Relaxed);
+        for task in blocking {
+            task.await.unwrap();
+        }
+        answered.unwrap().unwrap();
+    }
+}
