@@ -128,7 +128,7 @@ fn unknown_keys() {
     says(
         "[apps.chat]\ncomponent = \"a\"\nruote = \"/\"",
         "3:1: apps.chat.ruote: not a known key; did you mean `route`? known keys: `component`, `route`, \
-         `capabilities`, `variables`, `streams`, `history`, `limits`",
+         `capabilities`, `variables`, `streams`, `history`, `limits`, `instances`",
     );
     says(
         "[nodes]",

@@ -150,7 +150,7 @@ mod tests {
     fn a_version_is_found_by_digits_that_no_other_begins_with() {
         let id = |text: &str| format!("{text:0<64}").parse::<VersionId>().unwrap();
         let (one, other, third) = (id("abcd1"), id("abcd2"), id("ff00"));
-        let find = |prefix| VersionId::find(prefix, [one, other, third, one]);
+        let find = |prefix: &str| VersionId::find(prefix, [one, other, third, one]);
         assert_eq!(find("abcd1"), Ok(one));
         assert_eq!(find("ABCD2"), Ok(other));
         assert_eq!(find(&third.to_string()), Ok(third));
