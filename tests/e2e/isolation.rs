@@ -198,7 +198,7 @@ fn a_trap_after_the_answer_changes_nothing_for_the_client() {
 
 #[test]
 fn a_flood_of_output_is_logged_in_bounded_lines() {
-    let node = both(true, "cpu-time = \"20s\"");
+    let node = both(true, "cpu-time = \"20s\"\nlog-lines = 1_000_000");
     let flood = thread::scope(|scope| {
         let flood = scope.spawn(|| node.get("/hostile/log-flood"));
         assert_eq!(node.get("/hostile/well").status(), 200);

@@ -382,9 +382,9 @@ impl App {
                 None
             }
             Ok(Err(error)) => Some(format!("the handler answered {}", sentence(&error))),
-            Err(failure) if failure.stopped => {
+            Err(failure) if let Some(why) = failure.stopped => {
                 span.in_scope(|| warn!("the handler {failure}"));
-                request.answer(Answer::Busy("the app has no time for it now".into()));
+                request.answer(Answer::Busy(why.into()));
                 None
             }
             Err(failure) => Some(format!("the handler {failure}")),
@@ -475,8 +475,8 @@ impl App {
         if let Err(failure) = code.call(Call::Disconnected(gone), &span).await {
             let text = self.shared.loggable(&failure.to_string());
             span.in_scope(|| match failure.stopped {
-                true => warn!("`disconnected` {text}"),
-                false => error!("`disconnected` {text}"),
+                Some(_) => warn!("`disconnected` {text}"),
+                None => error!("`disconnected` {text}"),
             });
         }
     }

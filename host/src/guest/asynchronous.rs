@@ -309,7 +309,7 @@ impl Instance {
             Some(Ok(Err(trap))) => Failure::trap(&trap, store.data()),
             Some(Err(CpuTimeUsedUp)) => Failure::cpu_time(cpu_time),
         };
-        if failure.stopped {
+        if failure.stopped.is_some() {
             return failure;
         }
         if let Some(limit) = failure.limit {

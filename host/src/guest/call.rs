@@ -42,9 +42,8 @@ pub struct Failure {
     pub stderr: Vec<String>,
     /// The limit that it reached.
     pub limit: Option<Limit>,
-    /// Whether it was stopped because the node is shutting down or because new code has taken its place, and through
-    /// no fault of its own.
-    pub stopped: bool,
+    /// Why it was stopped, if it was, through no fault of its own.
+    pub stopped: Option<&'static str>,
 }
 
 impl Failure {
@@ -54,14 +53,14 @@ impl Failure {
             details: None,
             stderr: Vec::new(),
             limit: None,
-            stopped: false,
+            stopped: None,
         }
     }
 
     /// The call was stopped, through no fault of its own.
-    pub fn stopped(why: &str) -> Self {
+    pub fn stopped(why: &'static str) -> Self {
         Self {
-            stopped: true,
+            stopped: Some(why),
             ..Self::new(format!("was stopped, because {why}"))
         }
     }

@@ -45,7 +45,8 @@ const OFFERED: &[(&str, &[&str], &[&str])] = &[
     ("wasi:sockets", &[], WASI),
 ];
 /// The versions of WASI; guests of the asynchronous world have both.
-const WASI: &[&str] = &["0.2.", "0.3."];
+const WASI: &[&str] = &["0.2.", WASI_ASYNC];
+const WASI_ASYNC: &str = "0.3.";
 
 /// How the interfaces that a guest exports begin, and what those of the asynchronous world have behind their names.
 const EXPORTS: &str = "fanfare:sse/";
@@ -98,7 +99,7 @@ enum Problem {
     #[error("imports what this host does not offer:\n{}", .0.join("\n"))]
     Imports(Vec<String>),
     #[error(
-        "exports no `{0}`, so it is no guest of the worlds `app` and `app-async` of {CONTRACT}; a Rust guest gets its \
+        "exports no `{0}`, so it is no guest of the world `app` of {CONTRACT}, nor of `app-async`; a Rust guest gets its \
          exports from `fanfare_guest::export!`"
     )]
     Exports(String),
@@ -225,21 +226,19 @@ fn missing(import: &str, flavour: Flavour) -> Option<String> {
     let (package, name) = interface.split_once('/').unwrap_or((interface, ""));
     let hint = match OFFERED.iter().find(|(offered, ..)| *offered == package) {
         Some((_, names, versions)) if names.is_empty() || names.contains(&name) => {
-            let mut versions = versions.to_vec();
-            let waits = name.ends_with(ASYNC) || version.starts_with("0.3.");
-            if flavour == Flavour::Blocking {
-                versions.retain(|version| *version != "0.3.");
-            }
-            let compatible = versions.iter().any(|offered| version.starts_with(offered));
-            if flavour == Flavour::Blocking && waits {
-                "only guests of the world `app-async` may import it; this one exports `handler`, and not \
-                 `handler-async`"
-                    .to_owned()
-            } else if compatible {
-                return None;
-            } else {
-                let versions = versions.join(" and ");
-                format!("the host offers version {versions} of it; build the guest against that")
+            let offered = versions.iter().find(|offered| version.starts_with(**offered));
+            let waits = |offered: &str| name.ends_with(ASYNC) || offered == WASI_ASYNC;
+            match offered {
+                Some(offered) if flavour == Flavour::Blocking && waits(offered) => {
+                    "only guests of the world `app-async` may import it; this one exports `handler`, and not \
+                     `handler-async`"
+                        .to_owned()
+                }
+                Some(_) => return None,
+                None => format!(
+                    "the host offers version {} of it; build the guest against that",
+                    versions.join(" and ")
+                ),
             }
         }
         Some(_) => format!("{CONTRACT} has no such interface"),
@@ -288,7 +287,7 @@ mod tests {
             ("fanfare:sse/teleport@0.1.0", "no such interface"),
             ("wasi:http/outgoing-handler@0.2.3", "componentize-js"),
             ("wasi:clocks/monotonic-clock@0.3.0", "world `app-async`"),
-            ("wasi:clocks/monotonic-clock@0.4.0", "version 0.2. of"),
+            ("wasi:clocks/monotonic-clock@0.4.0", "version 0.2. and 0.3. of"),
             ("acme:billing/invoices", "wac plug"),
         ] {
             let line = missing(import, Flavour::Blocking).unwrap();

@@ -111,7 +111,7 @@ impl Code {
         let reason = match self.call(Call::Start, &span).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => format!("`start` answered {}", sentence(&error)),
-            Err(failure) if failure.stopped => return Err(StartFailure::Stopped),
+            Err(failure) if failure.stopped.is_some() => return Err(StartFailure::Stopped),
             Err(failure) => format!("`start` {failure}"),
         };
         Err(StartFailure::Failed(self.shared.loggable(&reason)))
