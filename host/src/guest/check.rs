@@ -287,7 +287,10 @@ mod tests {
             ("fanfare:sse/teleport@0.1.0", "no such interface"),
             ("wasi:http/outgoing-handler@0.2.3", "componentize-js"),
             ("wasi:clocks/monotonic-clock@0.3.0", "world `app-async`"),
-            ("wasi:clocks/monotonic-clock@0.4.0", "version 0.2. and 0.3. of"),
+            (
+                "wasi:clocks/monotonic-clock@0.4.0",
+                "version 0.2. and 0.3. of",
+            ),
             ("acme:billing/invoices", "wac plug"),
         ] {
             let line = missing(import, Flavour::Blocking).unwrap();

@@ -5,18 +5,26 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::exposition::Exposition;
 use crate::{
-    guest::app::{App, Phase},
+    guest::{
+        app::{App, Phase},
+        limits::Limit,
+    },
     hub::{Figures, delivery::Engine},
 };
 
 /// A metric with one sample for each app: its name, its help, and where its value is.
 type OfApp<F, V> = (&'static str, &'static str, fn(&F) -> V);
 
-const APP_GAUGES: [OfApp<AppFigures, usize>; 5] = [
+const APP_GAUGES: [OfApp<AppFigures, usize>; 6] = [
     (
         "fanfare_app_serving",
         "Whether the app takes requests: 1, or 0 before its start has succeeded and during shutdown.",
         |app| app.serving.into(),
+    ),
+    (
+        "fanfare_calls",
+        "Calls of the guest in flight, hooks included; `limits.calls` bounds those of its handler.",
+        |app| app.calls,
     ),
     ("fanfare_connections", "Open event streams.", |app| {
         app.hub.connections
@@ -84,6 +92,10 @@ pub struct AppFigures {
     pub name: String,
     /// Whether it takes requests.
     pub serving: bool,
+    /// Calls in flight.
+    pub calls: usize,
+    /// How often each of its limits was reached.
+    pub limits: [(Limit, u64); Limit::ALL.len()],
     /// Its hub.
     pub hub: Figures,
     /// What its requests were answered with.
@@ -107,6 +119,8 @@ impl AppFigures {
         Self {
             name: app.shared.name.clone(),
             serving: app.phase() == Phase::Serving,
+            calls: app.calls(),
+            limits: app.shared.reached.figures(),
             hub: app.shared.hub.figures(),
             answers: app.answers.figures(),
         }
@@ -174,6 +188,15 @@ fn of_apps(apps: &[AppFigures], page: &mut Exposition) {
             requests.sample(&[("app", &app.name), ("answer", answer)], count);
         }
     }
+    let mut reached = page.counter(
+        "fanfare_limits_reached_total",
+        "How often something was refused or stopped because a limit of the app was reached, by the limit.",
+    );
+    for app in apps {
+        for (limit, count) in app.limits {
+            reached.sample(&[("app", &app.name), ("limit", limit.name())], count);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -191,6 +214,8 @@ mod tests {
         let app = |name: &str| AppFigures {
             name: name.into(),
             serving: name == "a",
+            calls: 1,
+            limits: Limit::ALL.map(|limit| (limit, 30 + limit as u64)),
             hub: Figures {
                 connections: 1,
                 channels: 2,
@@ -224,6 +249,7 @@ mod tests {
         expected.push("fanfare_app_serving{app=\"a\"} 1".into());
         expected.push("fanfare_app_serving{app=\"b\"} 0".into());
         for (name, value) in [
+            ("fanfare_calls", 1),
             ("fanfare_connections", 1),
             ("fanfare_channels", 2),
             ("fanfare_queued_bytes", 3),
@@ -255,6 +281,12 @@ mod tests {
             let answers = ["response", "stream", "busy", "failed"];
             expected.extend(answers.iter().zip(20..).map(|(answer, value)| {
                 format!("fanfare_requests_total{{app=\"{app}\",answer=\"{answer}\"}} {value}")
+            }));
+        }
+        for app in ["a", "b"] {
+            expected.extend(Limit::ALL.iter().zip(30..).map(|(limit, value)| {
+                let limit = limit.name();
+                format!("fanfare_limits_reached_total{{app=\"{app}\",limit=\"{limit}\"}} {value}")
             }));
         }
         assert_eq!(samples, expected);

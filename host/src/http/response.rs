@@ -16,6 +16,7 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    failure::failure,
     stuck::{Streams, Waiting},
     takeover::Exit,
 };
@@ -79,7 +80,7 @@ pub fn response(
             }
         },
         Answer::Busy(reason) => busy(&reason, request, reconnect),
-        Answer::Failed(text) => plain(StatusCode::INTERNAL_SERVER_ERROR, &text),
+        Answer::Failed(text) => failure(&text, request),
     }
 }
 
@@ -171,13 +172,18 @@ fn asks_for_a_stream(request: &HeaderMap) -> bool {
 }
 
 fn wants_events(request: &HeaderMap) -> bool {
+    accepts(request, "text/event-stream")
+}
+
+/// Whether the client names a media type among those that it accepts.
+pub(super) fn accepts(request: &HeaderMap, media: &str) -> bool {
     let accepted = request
         .get_all(header::ACCEPT)
         .iter()
         .filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|range| {
-        let media = range.split(';').next().unwrap_or_default();
-        media.trim().eq_ignore_ascii_case("text/event-stream")
+        let range = range.split(';').next().unwrap_or_default();
+        range.trim().eq_ignore_ascii_case(media)
     })
 }
 
