@@ -114,7 +114,8 @@ impl<F> Connection<F> {
     /// Sends an event to this client alone. It is not kept in any history.
     ///
     /// Errors: [`Closed`](crate::Error::Closed); [`Invalid`](crate::Error::Invalid) and
-    /// [`Limited`](crate::Error::Limited) for the event; `Limited`, too, where the node has more to deliver than it can.
+    /// [`Limited`](crate::Error::Limited) for the event; `Limited`, too, where the node has more to deliver than it
+    /// can.
     pub fn send(&self, event: impl Into<Event>) -> Result<()> {
         self.sys.send(event.into())
     }
@@ -144,8 +145,8 @@ impl<F> Connection<F> {
 macro_rules! waiting {
     ($flavour:ident, $sys:ident, [$($async:tt)*], [$($await:tt)*]) => {
         impl Connection<$flavour> {
-            /// Waits until the stream has ended, at most for so long, and returns why it ended; `None` where it is still
-            /// open. Without a bound it waits for the end.
+            /// Waits until the stream has ended, at most for so long, and returns why it ended; `None` where it is
+            /// still open. Without a bound it waits for the end.
             pub $($async)* fn closed(&self, within: Option<Duration>) -> Option<CloseReason> {
                 sys::$sys::closed(&self.sys, within.map(millis)) $($await)*
             }

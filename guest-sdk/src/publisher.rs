@@ -93,13 +93,13 @@ macro_rules! waiting {
                 sys::$sys::publishing::start(&self.sys) $($await)*
             }
 
-            /// Lets the connection hear the channel from now on, after what it missed since its
-            /// [last event id](Connection::last_event_id), which may be of any of the publisher's channels. A connection that
-            /// hears the channel already goes on doing so.
+            /// Lets the connection hear the channel from now on, after what it missed since its [last event
+            /// id](Connection::last_event_id), which may be of any of the publisher's channels. A connection that hears
+            /// the channel already goes on doing so.
             ///
-            /// Where the history does not reach back that far, an event says so first: its type is `fanfare-gap`, its data is
-            /// `{"channel": …, "last-event-id": …}`, and it has no id. What the history still holds of the time after that id
-            /// follows; nothing does where the id is unknown.
+            /// Where the history does not reach back that far, an event says so first: its type is `fanfare-gap`, its
+            /// data is `{"channel": …, "last-event-id": …}`, and it has no id. What the history still holds of the time
+            /// after that id follows; nothing does where the id is unknown.
             ///
             /// Errors: [`Closed`](crate::Error::Closed); [`Invalid`](crate::Error::Invalid) for the name;
             /// [`Limited`](crate::Error::Limited) past the app's `channels-per-connection`.
@@ -120,8 +120,8 @@ macro_rules! waiting {
             /// The connection no longer hears the channel. One that is left with no channel at all is closed, after the
             /// events that were published before.
             ///
-            /// Errors: [`NotFound`](crate::Error::NotFound) where this node has no such connection of this app, or where
-            /// it does not hear the channel. A connection that has ended is no longer there.
+            /// Errors: [`NotFound`](crate::Error::NotFound) where this node has no such connection of this app, or
+            /// where it does not hear the channel. A connection that has ended is no longer there.
             pub $($async)* fn remove(&self, connection_id: &str, channel: &str) -> Result<()> {
                 sys::$sys::publishing::remove(&self.sys, connection_id, channel) $($await)*
             }

@@ -17,8 +17,8 @@ pub trait App {
         Ok(())
     }
 
-    /// Called for every request, see [`App::handle`](crate::App::handle). What is to go on after the handler has returned
-    /// is begun with [`spawn`](super::spawn).
+    /// Called for every request, see [`App::handle`](crate::App::handle). What is to go on after the handler has
+    /// returned is begun with [`spawn`](super::spawn).
     async fn handle(request: Request) -> Result<()>;
 }
 

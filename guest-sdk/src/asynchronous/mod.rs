@@ -45,8 +45,8 @@
 //! of them; and a call that computes, or waits outside of `await` ([`std::thread::sleep`]), holds up all others.
 //!
 //! A future of this module may be combined with others of its call: any crate that does so without a runtime of its own
-//! will do, `futures` and its `join!` and `select!` for instance. Calls of one instance may also wake each other, through
-//! a channel in a static for instance. A guest is of one flavour: what waits in the other one is not for it.
+//! will do, `futures` and its `join!` and `select!` for instance. Calls of one instance may also wake each other,
+//! through a channel in a static for instance. A guest is of one flavour: what waits in the other one is not for it.
 
 mod app;
 

@@ -66,8 +66,8 @@ macro_rules! waiting {
         impl Redis<$flavour> {
             /// Connects to `redis://[user][:password@]host[:port][/database]`, or to `rediss://…` for TLS.
             ///
-            /// Errors: [`Invalid`](Error::Invalid) for a malformed URL; [`Denied`](Error::Denied) for an address that the
-            /// app was not granted, naming the grant, and for a wrong user or password;
+            /// Errors: [`Invalid`](Error::Invalid) for a malformed URL; [`Denied`](Error::Denied) for an address that
+            /// the app was not granted, naming the grant, and for a wrong user or password;
             /// [`Unavailable`](Error::Unavailable) where the server cannot be reached.
             pub $($async)* fn connect(url: &str) -> Result<Self> {
                 sys::$sys::redis::connect(url) $($await)* .map(Self::from_sys)
@@ -91,8 +91,8 @@ macro_rules! waiting {
             /// ```
             ///
             /// Errors: [`Denied`](Error::Denied) for commands that would change or block the shared connection
-            /// (SUBSCRIBE, MULTI, WATCH, SELECT, AUTH, BLPOP, MONITOR and their like); [`Other`](Error::Other) also for an
-            /// answer nested deeper than 128 arrays.
+            /// (SUBSCRIBE, MULTI, WATCH, SELECT, AUTH, BLPOP, MONITOR and their like); [`Other`](Error::Other) also for
+            /// an answer nested deeper than 128 arrays.
             pub $($async)* fn execute<A: AsRef<[u8]>>(&self, command: &str, arguments: &[A]) -> Result<Value> {
                 Value::from_parts(sys::$sys::redis::execute(&self.sys, command, &bytes(arguments)) $($await)* ?)
             }

@@ -222,8 +222,8 @@ impl Host<Asynchronous> {
     }
 
     /// Calls the app's [`handle`](asynchronous::App::handle) and returns once it has returned. Handlers that
-    /// [`after`](Self::after) calls meanwhile, and this one, take turns. What the handler got wrong the client is told as
-    /// by a node in development: in a 500, or on its stream as an event of the type `fanfare-error`.
+    /// [`after`](Self::after) calls meanwhile, and this one, take turns. What the handler got wrong the client is told
+    /// as by a node in development: in a 500, or on its stream as an event of the type `fanfare-error`.
     pub fn handle<A: asynchronous::App + 'static>(&self, request: Request) -> Outcome {
         let (state, request) = self.request(request);
         let fake = self.fake.clone();

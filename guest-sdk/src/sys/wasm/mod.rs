@@ -1,7 +1,7 @@
 //! The host of a component: imports and exports of the worlds of the contract.
 //!
-//! What waits stands twice, in `blocking` and in `asynchronous`; a component imports what its guest uses, so that one of
-//! these flavours has nothing of the other.
+//! What waits stands twice, in `blocking` and in `asynchronous`; a component imports what its guest uses, so that one
+//! of these flavours has nothing of the other.
 
 pub mod asynchronous;
 pub mod bindings;

@@ -28,8 +28,8 @@ pub use registry::Stored;
 pub use streams::{Answer, RequestState};
 
 /// What a test is told whose guest never returns.
-const FOR_EVER: &str = "the guest waits for ever: nothing is left to happen in this host; should its client hang up, by \
-                        `Request::hang_up_after`, or other code run, by `Host::after`?";
+const FOR_EVER: &str = "the guest waits for ever: nothing is left to happen in this host; should its client hang \
+                        up, by `Request::hang_up_after`, or other code run, by `Host::after`?";
 
 thread_local! {
     /// The hosts whose guests are running in this thread, the innermost last.
