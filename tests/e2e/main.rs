@@ -9,6 +9,8 @@ mod guests {
 
     include!(concat!(env!("OUT_DIR"), "/guests.rs"));
 }
+/// Tests for both flavours.
+mod flavour;
 /// Scripts for the guest `probe`.
 mod probe;
 
@@ -36,3 +38,4 @@ mod shutdown;
 mod slow_clients;
 mod starts;
 mod streams;
+mod wit;

@@ -11,25 +11,45 @@ use fanfare_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::guests;
+use crate::{flavour::Flavour, guests};
 
 /// A node that serves the probe, in development, without a configuration.
 pub(crate) fn start() -> Node {
-    Node::serve(guests::PROBE).start()
+    Flavour::Blocking.start()
 }
 
 /// A node that serves the probe, in production, with this besides in its `fanfare.toml`: tables, such as
 /// `[apps.probe.limits]`.
 pub(crate) fn configured(tables: &str) -> Node {
-    setup(tables).start()
+    Flavour::Blocking.configured(tables)
 }
 
 /// As [`configured`], not started yet.
 pub(crate) fn setup(tables: &str) -> Setup {
-    Node::config(&format!(
-        "[apps.probe]\ncomponent = {:?}\n{tables}",
-        guests::PROBE
-    ))
+    Flavour::Blocking.setup(tables)
+}
+
+/// The same for the probe of either flavour.
+impl Flavour {
+    /// The component of the probe.
+    pub(crate) fn probe(self) -> &'static str {
+        self.pick(guests::PROBE, guests::PROBE_ASYNC)
+    }
+
+    pub(crate) fn start(self) -> Node {
+        Node::serve(self.probe()).start()
+    }
+
+    pub(crate) fn configured(self, tables: &str) -> Node {
+        self.setup(tables).start()
+    }
+
+    pub(crate) fn setup(self, tables: &str) -> Setup {
+        Node::config(&format!(
+            "[apps.probe]\ncomponent = {:?}\n{tables}",
+            self.probe()
+        ))
+    }
 }
 
 /// The target of a request for this script; its results are to be kept under a name.

@@ -38,12 +38,15 @@
 //! ```
 
 pub(crate) mod fake;
-mod host;
+pub(crate) mod host;
 mod outcome;
 mod request;
 mod stream;
 
-pub use host::{Host, Published};
+pub use host::Published;
 pub use outcome::Outcome;
 pub use request::Request;
 pub use stream::{Heard, Stream};
+
+/// A node that runs one app, of the blocking flavour.
+pub type Host = host::Host<crate::flavour::Blocking>;
