@@ -52,6 +52,28 @@ impl Flavour {
     }
 }
 
+/// Another version of the probe: its start comes to `start` (`good`, `fail`, `trap` or `spin`), and it says that it is the
+/// version of this letter. What a component that is built has is `a`.
+pub(crate) fn version(letter: char, start: &str) -> Vec<u8> {
+    let mut component = std::fs::read(guests::PROBE).expect("the guest was built");
+    let letter = format!("version-of-the-probe:{letter}");
+    put(&mut component, "version-of-the-probe:a", &letter);
+    let start = format!("start-of-the-probe:{start}");
+    put(&mut component, "start-of-the-probe:good", &start);
+    component
+}
+
+/// Puts a text in place of another, which is there once.
+fn put(component: &mut [u8], text: &str, other: &str) {
+    assert_eq!(text.len(), other.len());
+    let is_there = |place: &usize| component[*place..].starts_with(text.as_bytes());
+    let places: Vec<_> = (0..component.len()).filter(is_there).collect();
+    let [place] = places[..] else {
+        panic!("{text:?} is at {places:?}");
+    };
+    component[place..place + text.len()].copy_from_slice(other.as_bytes());
+}
+
 /// The target of a request for this script; its results are to be kept under a name.
 pub(crate) fn target(name: &str, steps: &Value) -> String {
     format!(

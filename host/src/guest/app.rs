@@ -1,7 +1,6 @@
 //! An app: a guest deployed under a name, and the calls of its exports.
 
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -110,9 +109,6 @@ pub struct Prepared {
 /// Why code was not deployed. What served before serves on.
 #[derive(Debug, Error)]
 pub enum DeployError {
-    /// Another is being deployed.
-    #[error("another deploy of this app is under way; try again when it is done")]
-    Busy,
     /// It is no guest, or does not compile.
     #[error(transparent)]
     Guest(#[from] GuestError),
@@ -157,27 +153,6 @@ impl App {
         app.tasks.spawn(app.clone().run_hooks(ended));
         tokio::spawn(app.clone().expire());
         Ok(app)
-    }
-
-    /// Reads and compiles a guest and makes an app of it.
-    pub async fn load(
-        guests: &Guests,
-        component: &Path,
-        shared: Shared,
-        ended: EndedReceiver,
-        development: bool,
-    ) -> Result<Arc<Self>, GuestError> {
-        let begun = Instant::now();
-        let guest = check::load(guests, component).await?;
-        info!(
-            app = shared.name,
-            version = guest.version.short(),
-            milliseconds = begun.elapsed().as_millis() as u64,
-            "loaded {}",
-            component.display()
-        );
-        let origin = component.display().to_string();
-        Self::new(guests, &guest, &origin, shared, ended, development)
     }
 
     /// Where it stands in its life.
@@ -261,10 +236,10 @@ impl App {
 
     // === Deploying ===
 
-    /// Compiles a component and starts it beside the code that serves. Messages say where it is from.
+    /// Compiles a component and starts it beside the code that serves, after whatever else is being started. Messages
+    /// say where it is from.
     pub async fn prepare(&self, origin: &str, component: Bytes) -> Result<Prepared, DeployError> {
-        let alone = self.deploying.clone().try_lock_owned();
-        let alone = alone.map_err(|_| DeployError::Busy)?;
+        let alone = self.deploying.clone().lock_owned().await;
         if self.phase() == Phase::Draining {
             return Err(DeployError::Draining);
         }

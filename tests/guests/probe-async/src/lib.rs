@@ -11,6 +11,8 @@ mod script;
 mod steps;
 #[path = "../../probe/src/value.rs"]
 mod value;
+#[path = "../../probe/src/version.rs"]
+mod version;
 
 use fanfare_guest::asynchronous::{
     App, Disconnected, Disconnection, Publisher, Request, Result, config, registry,
@@ -23,6 +25,7 @@ struct Probe;
 
 impl App for Probe {
     async fn start() -> Result<()> {
+        version::start()?;
         let Some(steps) = config::get("start")? else {
             let publisher = Publisher::in_memory();
             publisher.start().await?;

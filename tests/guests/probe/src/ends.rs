@@ -21,6 +21,11 @@ pub(crate) fn note(gone: Disconnection) {
         "disconnected {} {:?} {:?}",
         gone.connection_id, gone.reason, gone.channels
     );
+    let letter = crate::version::letter();
+    eprintln!(
+        "version {letter} heard of the end of {}",
+        gone.connection_id
+    );
 }
 
 /// What was noted, by the id of the connection.

@@ -18,6 +18,7 @@ mod report;
 mod script;
 mod steps;
 mod value;
+mod version;
 
 use fanfare_guest::{
     App, Disconnected, Disconnection, Publisher, Request, Result, config, registry,
@@ -30,6 +31,7 @@ struct Probe;
 
 impl App for Probe {
     fn start() -> Result<()> {
+        version::start()?;
         let Some(steps) = config::get("start")? else {
             let publisher = Publisher::in_memory();
             publisher.start()?;

@@ -111,6 +111,7 @@ impl<'a, F> Script<'a, F> {
             }
 
             // === the rest ===
+            "version" => Ok(crate::version::letter().into()),
             "config" => Ok(config::get(&text(first)?)?.into()),
             "config-all" => Ok(config::all()?
                 .into_iter()
