@@ -27,6 +27,7 @@ mod forgetting;
 mod framing;
 mod http;
 mod isolation;
+mod languages;
 mod lifecycle;
 mod node_limits;
 mod proxy;
