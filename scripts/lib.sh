@@ -96,7 +96,8 @@ pip_install() (
   say "installing $1 with pip"
   rm -rf "$2"
   "$python" -m venv "$2" >&2 || fail "$python could not make the environment $2"
-  "$2/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$1" >&2 || fail "pip could not install $1"
+  "$2/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$1" >&2 ||
+    fail "pip could not install $1"
   cp "$1" "$2/installed.txt"
 )
 

@@ -58,7 +58,8 @@ static bool milliseconds(const char *name, uint64_t otherwise, uint64_t *number,
   *number = 0;
   for (size_t index = 0; good && index < digits.len; index++) {
     uint8_t digit = digits.ptr[index] - '0';
-    good = digit < 10 && !__builtin_mul_overflow(*number, 10, number) && !__builtin_add_overflow(*number, digit, number);
+    good = digit < 10 && !__builtin_mul_overflow(*number, 10, number) &&
+           !__builtin_add_overflow(*number, digit, number);
   }
   if (good) return true;
   char sentence[100];
