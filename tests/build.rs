@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect::<Result<_, _>>()?;
 
     let mut constants = String::new();
-    let paths = paths(rust)?;
+    let paths = components(rust)?;
     if paths.len() != packages.len() {
         return Err(format!(
             "{} guests were asked for, and these came: {paths:?}",
@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         add(&mut constants, package, &path)?;
     }
     for other in others {
-        for path in paths(other)? {
+        for path in components(other)? {
             let name = Path::new(&path).file_stem().and_then(|name| name.to_str());
             add(
                 &mut constants,
@@ -130,7 +130,7 @@ struct Build {
 }
 
 /// Waits for a script, and reads the paths of the components that it prints, a line each.
-fn paths(build: Build) -> Result<Vec<String>, Box<dyn Error>> {
+fn components(build: Build) -> Result<Vec<String>, Box<dyn Error>> {
     let built = build.process.wait_with_output()?;
     if !built.status.success() {
         return Err(format!(
