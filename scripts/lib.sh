@@ -61,3 +61,69 @@ forget_outer_cargo() {
     export RUSTUP_TOOLCHAIN=$outer
   fi
 }
+
+# find_python: sets $python to one that is new enough and makes environments with pip in them. The first in PATH may
+# lack venv while another has it.
+find_python() {
+  for python in python3 /usr/bin/python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
+    if "$python" -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 10)' >/dev/null 2>&1; then return 0; fi
+  done
+  return 1
+}
+
+# === Tools of npm and pip: a copy of the pinned list lies in what was installed from it, and tells whether to install
+# again ===
+
+# npm_install FOLDER INTO: what FOLDER/package-lock.json lists, into INTO/node_modules.
+npm_install() (
+  installed=$2/node_modules/.installed-lock.json
+  mkdir -p "$2"
+  only_one "$2/.npm.lock"
+  if cmp -s "$1/package-lock.json" "$installed"; then exit 0; fi
+  have npm || fail "npm is missing; scripts/setup installs it"
+  say "installing $1/package.json with npm"
+  [ "$1" = "$2" ] || cp "$1/package.json" "$1/package-lock.json" "$2/"
+  (cd "$2" && npm ci --no-audit --no-fund >&2) || fail "npm ci failed for $1"
+  cp "$1/package-lock.json" "$installed"
+)
+
+# pip_install LIST VENV: what the list names, into an environment.
+pip_install() (
+  mkdir -p "$(dirname "$2")"
+  only_one "$2.lock"
+  if cmp -s "$1" "$2/installed.txt" && "$2/bin/python" -c '' 2>/dev/null; then exit 0; fi
+  find_python || fail "there is no Python of version 3.10 or newer with venv; scripts/setup installs it"
+  say "installing $1 with pip"
+  rm -rf "$2"
+  "$python" -m venv "$2" >&2 || fail "$python could not make the environment $2"
+  "$2/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$1" >&2 ||
+    fail "pip could not install $1"
+  cp "$1" "$2/installed.txt"
+)
+
+# === Guests of other languages than Rust ===
+
+# guest_folder LANGUAGE: where its components go: into target/guests, or into FANFARE_GUEST_TARGET_DIR (from the current
+# directory, if relative), and there into a folder of the language. The path is absolute.
+guest_folder() {
+  local folder=${FANFARE_GUEST_TARGET_DIR:-$root/target/guests}
+  case $folder in /*) ;; *) folder=$PWD/$folder ;; esac
+  mkdir -p "$folder/$1"
+  echo "$folder/$1"
+}
+
+# make_component FILE COMMAND SOURCE...: runs `COMMAND NEW`, which makes NEW, if FILE is older than a source or what is
+# in it, or is not there; then prints FILE. What changes while it runs counts as newer.
+make_component() {
+  local file=$1 command=$2 new=$1.new
+  shift 2
+  if [ ! -e "$file" ] || [ -n "$(find "$@" -newer "$file" -print)" ]; then
+    say "building ${file##*/}"
+    : >"$file.begun"
+    "$command" "$new" >&2 || fail "not built: $file"
+    touch -r "$file.begun" "$new"
+    mv "$new" "$file"
+    rm "$file.begun"
+  fi
+  echo "$file"
+}

@@ -32,6 +32,7 @@ mod framing;
 mod http;
 mod inspect;
 mod isolation;
+mod languages;
 mod lifecycle;
 mod node_limits;
 mod proxy;

@@ -10,6 +10,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use rustls::ClientConfig;
@@ -35,6 +36,8 @@ pub struct Setup {
     apps: usize,
     /// Where it is to listen.
     listen: SocketAddr,
+    /// How long it may take until it serves.
+    patience: Duration,
 }
 
 /// A node that serves. It is killed on drop; what it logged is shown where the test has failed.
@@ -90,6 +93,7 @@ impl Setup {
             folder,
             apps: 1,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            patience: wait::PATIENCE,
         }
     }
 
@@ -107,6 +111,12 @@ impl Setup {
     /// Listens on this address, as one did that has ended, and not on a free port.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = address;
+        self
+    }
+
+    /// Lets it take so long until it serves.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -141,12 +151,12 @@ impl Setup {
 
     #[track_caller]
     fn start_with(self, words: &str) -> Node {
-        let (apps, listen) = (self.apps, self.listen.to_string());
+        let (apps, listen, patience) = (self.apps, self.listen.to_string(), self.patience);
         let mut node = self.arg("--listen").arg(listen).spawn();
         let mut started = Vec::new();
         // An app is served after another, but not before the last line nothing is accepted.
         for _ in 0..apps {
-            let served = node.stdout.next_with(words);
+            let served = node.stdout.next_with(words, patience);
             started.push(served.unwrap_or_else(|| {
                 panic!("the node ended before it served: {}", node.stderr.text())
             }));

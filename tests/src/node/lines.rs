@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     sync::{Arc, Condvar, Mutex, MutexGuard},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::wait::PATIENCE;
@@ -66,7 +66,7 @@ impl Lines {
     /// The first line that fits, waited for; `None` where it does not come.
     pub(super) fn find(&self, fits: impl Fn(&str) -> bool) -> Option<String> {
         let mut seen = 0;
-        self.wait(|state| {
+        self.wait(PATIENCE, |state| {
             let line = state.lines[seen..].iter().find(|line| fits(line)).cloned();
             seen = state.lines.len();
             line
@@ -74,8 +74,8 @@ impl Lines {
     }
 
     /// As `find`, but from the line on that was found the last time.
-    pub(super) fn next_with(&self, part: &str) -> Option<String> {
-        self.wait(|state| {
+    pub(super) fn next_with(&self, part: &str, patience: Duration) -> Option<String> {
+        self.wait(patience, |state| {
             let place = state.lines[state.taken..]
                 .iter()
                 .position(|line| line.contains(part))?;
@@ -87,12 +87,16 @@ impl Lines {
 
     /// All of it, after the process has ended.
     pub(super) fn to_the_end(&self) -> String {
-        self.wait(|state| state.ended.then_some(()));
+        self.wait(PATIENCE, |state| state.ended.then_some(()));
         self.text()
     }
 
-    fn wait<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
-        let deadline = Instant::now() + PATIENCE;
+    fn wait<T>(
+        &self,
+        patience: Duration,
+        mut look: impl FnMut(&mut State) -> Option<T>,
+    ) -> Option<T> {
+        let deadline = Instant::now() + patience;
         let mut state = lock(&self.shared);
         loop {
             if let Some(found) = look(&mut state) {
