@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     deploy::{ADMIN, answers, deploy_request, deployed, state, wait_for_upload},
-    probe::{Probe, version},
+    probe::version,
 };
 
 /// A data folder and a configured component that outlive the nodes of a test.

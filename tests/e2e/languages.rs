@@ -5,7 +5,7 @@ use std::{sync::Mutex, time::Duration};
 use fanfare_tests::{
     client::Request,
     node::{Node, Setup},
-    redis::Redis,
+    redis::RedisServer,
     sse::Event,
     stream::End,
 };
@@ -217,7 +217,7 @@ fn stops_when_its_client_leaves(guest: &'static str) {
 }
 
 fn carries_events_over_redis(guest: &'static str) {
-    let redis = Redis::start();
+    let redis = RedisServer::start();
     let node = || {
         serve(guest)
             .var("redis-url", &redis.url())
