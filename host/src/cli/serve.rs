@@ -21,10 +21,11 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    config::{Address, Admin, Config, LogFormat, Variable},
+    config::{Address, Admin, Config, LogFormat, Upstream, Variable},
     guest::{
         app::{App, HOOKS_AT_A_TIME, Phase},
         engine::{Guests, Instances},
+        outgoing::Outgoing,
         shared::Shared,
     },
     http::{admin, body::Bodies, listener::Listener, routes::Routes, service::Node, tls},
@@ -62,6 +63,9 @@ pub struct Serve {
     /// A Redis server that the guest may connect to
     #[arg(long, value_name = "HOST:PORT", requires = "guest")]
     allow_redis: Vec<Address>,
+    /// A server that the guest may send requests to, such as https://api.example.org
+    #[arg(long, value_name = "ORIGIN", requires = "guest")]
+    allow_http: Vec<Upstream>,
     /// How the log looks, instead of how the configuration says
     #[arg(long, value_enum)]
     log: Option<Log>,
@@ -126,6 +130,9 @@ impl Serve {
             app.capabilities
                 .redis
                 .extend(self.allow_redis.iter().cloned());
+            app.capabilities
+                .http
+                .extend(self.allow_http.iter().cloned());
         }
         Ok(config)
     }
@@ -254,11 +261,14 @@ async fn apps(config: &Config, delivery: &DeliveryEngine) -> Result<Vec<Arc<App>
     let guests = Guests::new(instances(config), None, &Handle::current())?;
     let mut apps = Vec::new();
     for (name, app) in &config.apps {
+        let outgoing = Outgoing::new(&app.capabilities, &app.http)
+            .with_context(|| format!("`apps.{name}.http.ca-file`"))?;
         let (shared, ended) = Shared::new(
             name.clone(),
             app,
             redis.clone(),
             brokers.clone(),
+            outgoing,
             delivery.clone(),
         );
         let development = config.node.development;

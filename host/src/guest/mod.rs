@@ -17,6 +17,7 @@
 //! - [`origin`]: which pages may read a stream.
 //! - [`registry`]: named values that outlive a call.
 //! - [`output`]: what guests print; [`log`]: what of it may stand in the log.
+//! - [`outgoing`]: requests that guests send to others.
 //! - [`imports`]: what guests import, one file for each interface.
 //! - [`bindings`]: the contract as generated Rust; [`error`]: its errors.
 
@@ -34,6 +35,7 @@ pub mod imports;
 pub mod limits;
 pub mod log;
 pub mod origin;
+pub mod outgoing;
 pub mod output;
 pub mod registry;
 pub mod request;

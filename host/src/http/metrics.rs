@@ -5,14 +5,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::exposition::Exposition;
 use crate::{
-    guest::app::{App, Phase},
+    guest::{
+        app::{App, Phase},
+        outgoing::Ending,
+    },
     hub::{Figures, delivery::Engine},
 };
 
 /// A metric with one sample for each app: its name, its help, and where its value is.
 type OfApp<F, V> = (&'static str, &'static str, fn(&F) -> V);
 
-const APP_GAUGES: [OfApp<AppFigures, usize>; 5] = [
+const APP_GAUGES: [OfApp<AppFigures, usize>; 6] = [
     (
         "fanfare_app_serving",
         "Whether the app takes requests: 1, or 0 before its start has succeeded and during shutdown.",
@@ -35,6 +38,11 @@ const APP_GAUGES: [OfApp<AppFigures, usize>; 5] = [
         "fanfare_history_bytes",
         "Bytes that the histories of all channels take; `history.total-bytes` bounds them.",
         |app| app.hub.history_bytes,
+    ),
+    (
+        "fanfare_outgoing_requests_in_flight",
+        "Requests of guests that are in flight; `http.requests` bounds them.",
+        |app| app.outgoing_in_flight,
     ),
 ];
 
@@ -88,6 +96,10 @@ pub struct AppFigures {
     pub hub: Figures,
     /// What its requests were answered with.
     pub answers: [(&'static str, u64); 4],
+    /// How many requests of its guest are in flight.
+    pub outgoing_in_flight: usize,
+    /// How those ended that are not.
+    pub outgoing: [(Ending, u64); Ending::ALL.len()],
 }
 
 impl NodeFigures {
@@ -109,6 +121,8 @@ impl AppFigures {
             serving: app.phase() == Phase::Serving,
             hub: app.shared.hub.figures(),
             answers: app.answers.figures(),
+            outgoing_in_flight: app.shared.outgoing.in_flight(),
+            outgoing: app.shared.outgoing.endings(),
         }
     }
 }
@@ -174,6 +188,15 @@ fn of_apps(apps: &[AppFigures], page: &mut Exposition) {
             requests.sample(&[("app", &app.name), ("answer", answer)], count);
         }
     }
+    let mut outgoing = page.counter(
+        "fanfare_outgoing_requests_total",
+        "Requests of guests that have ended, by how; denied and limited ones were not sent.",
+    );
+    for app in apps {
+        for (ending, count) in app.outgoing {
+            outgoing.sample(&[("app", &app.name), ("ending", ending.name())], count);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -209,6 +232,8 @@ mod tests {
                 ("busy", 22),
                 ("failed", 23),
             ],
+            outgoing_in_flight: 24,
+            outgoing: Ending::ALL.map(|ending| (ending, 30 + ending as u64)),
         };
         let page = page(&node, &[app("a"), app("b")]);
         let samples: Vec<_> = page.lines().filter(|line| !line.starts_with('#')).collect();
@@ -228,6 +253,7 @@ mod tests {
             ("fanfare_channels", 2),
             ("fanfare_queued_bytes", 3),
             ("fanfare_history_bytes", 4),
+            ("fanfare_outgoing_requests_in_flight", 24),
             ("fanfare_events_published_total", 5),
             ("fanfare_events_duplicate_total", 6),
             ("fanfare_events_delivered_total", 7),
@@ -255,6 +281,14 @@ mod tests {
             let answers = ["response", "stream", "busy", "failed"];
             expected.extend(answers.iter().zip(20..).map(|(answer, value)| {
                 format!("fanfare_requests_total{{app=\"{app}\",answer=\"{answer}\"}} {value}")
+            }));
+        }
+        for app in ["a", "b"] {
+            let endings = ["complete", "cancelled", "failed", "denied", "limited"];
+            expected.extend(endings.iter().zip(30..).map(|(ending, value)| {
+                format!(
+                    "fanfare_outgoing_requests_total{{app=\"{app}\",ending=\"{ending}\"}} {value}"
+                )
             }));
         }
         assert_eq!(samples, expected);
