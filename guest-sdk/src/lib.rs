@@ -53,6 +53,7 @@
 //! | `publisher` | [`Publisher`] |
 //! | [`registry`] | values that outlive a call |
 //! | [`redis`] | [`Redis`] and its values |
+//! | [`http`] | requests to other servers, and their responses as they come |
 //! | [`config`] | the variables of the app |
 //! | `error` | [`Error`] |
 //! | `time` | [`sleep`] |
@@ -67,6 +68,7 @@ pub mod config;
 mod connection;
 mod error;
 mod event;
+pub mod http;
 mod params;
 mod publisher;
 pub mod redis;

@@ -42,8 +42,10 @@ mod host;
 mod outcome;
 mod request;
 mod stream;
+pub(crate) mod upstream;
 
 pub use host::{Host, Published};
 pub use outcome::Outcome;
 pub use request::Request;
 pub use stream::{Heard, Stream};
+pub use upstream::Upstream;
