@@ -13,9 +13,10 @@ use std::{
 /// Where guests are: every folder in these is one, and its package has the folder's name.
 const FOLDERS: [&str; 2] = ["tests/guests", "guest-examples/rust"];
 /// What guests are made of besides.
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 7] = [
     "guest-sdk/Cargo.toml",
     "guest-sdk/src",
+    "guest-sdk/wit-http",
     "wit",
     "scripts/build-guest",
     "scripts/lib.sh",

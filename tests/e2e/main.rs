@@ -27,6 +27,7 @@ mod http;
 mod isolation;
 mod lifecycle;
 mod node_limits;
+mod outgoing;
 mod proxy;
 mod race;
 mod redis;
