@@ -1,8 +1,13 @@
 //! Event streams of clients: how they are opened, and how they ended.
 
-use std::{fmt, time::Duration};
+use std::{fmt, marker::PhantomData, time::Duration};
 
-use crate::{Event, Result, sys, time::millis_u32};
+use crate::{
+    Event, Result,
+    flavour::{Asynchronous, Blocking, in_both_flavours},
+    sys,
+    time::{millis, millis_u32},
+};
 
 /// How a request becomes an event stream. What is left out, the app's configuration says.
 ///
@@ -70,55 +75,88 @@ impl Upgrade {
 
 /// A handle to a connection, from [`Request::upgrade`](crate::Request::upgrade).
 ///
+/// ```
+/// # use std::time::Duration;
+/// # use fanfare_guest::{Connection, Result};
+/// /// Sends a word every second until the client leaves, and stops at that very moment.
+/// fn tick(stream: &Connection) -> Result<()> {
+///     while stream.closed(Some(Duration::from_secs(1))).is_none() {
+///         stream.send("tick")?;
+///     }
+///     Ok(())
+/// }
+/// ```
+///
 /// Dropping it does not close the stream: a handler may return and leave it to the host, which closes it then only if
 /// it hears no channel.
-pub struct Connection(sys::Connection);
+pub struct Connection<F> {
+    sys: sys::Connection,
+    flavour: PhantomData<F>,
+}
 
-impl Connection {
+impl<F> Connection<F> {
     /// The id of the connection: 1 to 64 ASCII letters and digits, unique across nodes and never used again.
     pub fn id(&self) -> String {
-        self.0.id()
+        self.sys.id()
     }
 
     /// What the client last heard before it reconnected: the header `Last-Event-ID`, else the query parameter
     /// `last-event-id`; `None` for a first visit. At most 1,024 bytes, a longer one is taken for none.
     pub fn last_event_id(&self) -> Option<String> {
-        self.0.last_event_id()
+        self.sys.last_event_id()
     }
 
     /// The names of the channels that the connection hears now, sorted; none after its end.
     pub fn channels(&self) -> Vec<String> {
-        self.0.channels()
+        self.sys.channels()
     }
 
     /// Sends an event to this client alone. It is not kept in any history.
     ///
     /// Errors: [`Closed`](crate::Error::Closed); [`Invalid`](crate::Error::Invalid) and
-    /// [`Limited`](crate::Error::Limited) for the event; `Limited`, too, where the node has more to deliver than it can.
+    /// [`Limited`](crate::Error::Limited) for the event; `Limited`, too, where the node has more to deliver than it
+    /// can.
     pub fn send(&self, event: impl Into<Event>) -> Result<()> {
-        self.0.send(event.into())
+        self.sys.send(event.into())
     }
 
     /// Whether the stream is still open, as far as the host knows.
     pub fn is_open(&self) -> bool {
-        self.0.is_open()
+        self.sys.is_open()
     }
 
     /// Ends the stream after the events that were sent before. Closing a closed connection does nothing.
     pub fn close(&self) {
-        self.0.close();
+        self.sys.close();
     }
 
     pub(crate) fn from_sys(connection: sys::Connection) -> Self {
-        Self(connection)
+        Self {
+            sys: connection,
+            flavour: PhantomData,
+        }
     }
 
     pub(crate) fn sys(&self) -> &sys::Connection {
-        &self.0
+        &self.sys
     }
 }
 
-impl fmt::Debug for Connection {
+macro_rules! waiting {
+    ($flavour:ident, $sys:ident, [$($async:tt)*], [$($await:tt)*]) => {
+        impl Connection<$flavour> {
+            /// Waits until the stream has ended, at most for so long, and returns why it ended; `None` where it is
+            /// still open. Without a bound it waits for the end.
+            pub $($async)* fn closed(&self, within: Option<Duration>) -> Option<CloseReason> {
+                sys::$sys::closed(&self.sys, within.map(millis)) $($await)*
+            }
+        }
+    };
+}
+
+in_both_flavours!(waiting);
+
+impl<F> fmt::Debug for Connection<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Connection").field(&self.id()).finish()
     }

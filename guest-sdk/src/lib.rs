@@ -57,17 +57,24 @@
 //! | [`config`] | the variables of the app |
 //! | `error` | [`Error`] |
 //! | `time` | [`sleep`] |
+//! | [`asynchronous`] | the asynchronous flavour, under the same names |
+//! | [`flavour`] | what both flavours share: the handles, generic over the flavour |
 //! | `testing` | a host inside a test, for builds that are no WebAssembly |
-//! | `sys` | the one place that knows where the host is: `sys/wasm.rs` calls its interfaces, `sys/native.rs` the host of `testing`, both under the same names |
+//! | `sys` | the one place that knows where the host is: `sys/wasm` calls its interfaces, `sys/native` the host of `testing`, both under the same names |
 //!
-//! Everything here is the blocking flavour of the contract: a call waits and returns. Only `sys` would differ
-//! for an asynchronous one.
+//! # Flavours
+//!
+//! The contract has two flavours. What stands here is the blocking one: a call has an instance of its own, waits and
+//! returns. In the asynchronous one many calls share an instance, and what waits is awaited: take the same names from
+//! [`asynchronous`]. What waits for nothing is the same in both. Examples show the blocking flavour.
 
 mod app;
+pub mod asynchronous;
 pub mod config;
 mod connection;
 mod error;
 mod event;
+pub mod flavour;
 pub mod http;
 mod params;
 mod publisher;
@@ -81,15 +88,22 @@ pub mod testing;
 mod time;
 
 pub use app::{App, Disconnected};
-pub use connection::{CloseReason, Connection, Disconnection, Upgrade};
+pub use connection::{CloseReason, Disconnection, Upgrade};
 pub use error::{Error, Result};
 pub use event::{Event, EventId, Message, Payload};
 pub use params::Params;
-pub use publisher::{Publisher, Receipt};
-pub use redis::Redis;
-pub use request::Request;
+pub use publisher::Receipt;
 pub use response::Response;
 pub use time::sleep;
+
+/// A handle to a connection.
+pub type Connection = flavour::Connection<flavour::Blocking>;
+/// A handle to a publisher.
+pub type Publisher = flavour::Publisher<flavour::Blocking>;
+/// A handle to the host's connection to a Redis server.
+pub type Redis = flavour::Redis<flavour::Blocking>;
+/// A request.
+pub type Request = flavour::Request<flavour::Blocking>;
 
 /// Keeps the examples of the READMEs true, this crate's and the project's.
 #[cfg(doctest)]
@@ -97,14 +111,20 @@ pub use time::sleep;
 #[doc = include_str!("../../README.md")]
 struct Readmes;
 
-/// What the expansion of [`export!`] refers to; nothing for people.
+/// What the expansions of the macros `export!` refer to; nothing for people.
 #[doc(hidden)]
 pub mod __export {
     #[cfg(target_family = "wasm")]
-    pub use crate::sys::{Exports, bindings};
+    pub use crate::sys::{
+        asynchronous::Exports as AsynchronousExports, bindings, blocking::Exports,
+    };
 
     /// Holds a build that exports nothing to the bounds of one that does.
     pub const fn is_app<A: crate::App>() {}
     /// As `is_app`, for the hook.
     pub const fn is_disconnected<A: crate::Disconnected>() {}
+    /// As `is_app`, for the asynchronous flavour.
+    pub const fn is_asynchronous_app<A: crate::asynchronous::App>() {}
+    /// As `is_app`, for the hook of the asynchronous flavour.
+    pub const fn is_asynchronous_disconnected<A: crate::asynchronous::Disconnected>() {}
 }

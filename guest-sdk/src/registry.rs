@@ -18,7 +18,11 @@
 //! # Ok::<(), Error>(())
 //! ```
 
-use crate::{Publisher, Redis, Result, sys};
+use crate::{
+    Result,
+    flavour::{Publisher, Redis},
+    sys,
+};
 
 /// The kinds of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,27 +91,27 @@ mod sealed {
     }
 }
 
-impl Get for Publisher {}
-impl sealed::Get for Publisher {
+impl<F> Get for Publisher<F> {}
+impl<F> sealed::Get for Publisher<F> {
     fn get(name: &str) -> Result<Self> {
         sys::registry::get_publisher(name).map(Self::from_sys)
     }
 }
-impl Set for Publisher {}
-impl sealed::Set for Publisher {
+impl<F> Set for Publisher<F> {}
+impl<F> sealed::Set for Publisher<F> {
     fn set(&self, name: &str) -> Result<()> {
         sys::registry::set_publisher(name, self.sys())
     }
 }
 
-impl Get for Redis {}
-impl sealed::Get for Redis {
+impl<F> Get for Redis<F> {}
+impl<F> sealed::Get for Redis<F> {
     fn get(name: &str) -> Result<Self> {
         sys::registry::get_redis(name).map(Self::from_sys)
     }
 }
-impl Set for Redis {}
-impl sealed::Set for Redis {
+impl<F> Set for Redis<F> {}
+impl<F> sealed::Set for Redis<F> {
     fn set(&self, name: &str) -> Result<()> {
         sys::registry::set_redis(name, self.sys())
     }

@@ -1,31 +1,36 @@
 //! What a client asks, and how it is answered.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use serde::de::DeserializeOwned;
 
-use crate::{Connection, Error, Params, Response, Result, Upgrade, params::decode_percent, sys};
+use crate::{
+    Error, Params, Response, Result, Upgrade, flavour::Connection, params::decode_percent, sys,
+};
 
 /// A request. It has to be answered, by [`respond`](Self::respond), or turned into an event stream, by
 /// [`upgrade`](Self::upgrade), exactly once and before the handler returns.
 ///
 /// The host has read the body completely, so nothing here waits.
-pub struct Request(sys::Request);
+pub struct Request<F> {
+    sys: sys::Request,
+    flavour: PhantomData<F>,
+}
 
-impl Request {
+impl<F> Request<F> {
     /// The id of the request in the host's log. It is also in the response header `x-request-id`.
     pub fn id(&self) -> String {
-        self.0.id()
+        self.sys.id()
     }
 
     /// The method, in capital letters.
     pub fn method(&self) -> String {
-        self.0.method()
+        self.sys.method()
     }
 
     /// The path below the app's route, percent-encoded as it came; it starts with `/`.
     pub fn path(&self) -> String {
-        self.0.path()
+        self.sys.path()
     }
 
     /// The parts of the path between its slashes, decoded: `/rooms/caf%C3%A9` has `rooms` and `café`, `/` has
@@ -40,12 +45,12 @@ impl Request {
 
     /// The route that the app is mounted at, without a slash at the end; empty for `/`.
     pub fn route(&self) -> String {
-        self.0.route()
+        self.sys.route()
     }
 
     /// What follows the `?`, percent-encoded as it came; `None` without a `?`.
     pub fn raw_query(&self) -> Option<String> {
-        self.0.query()
+        self.sys.query()
     }
 
     /// The pairs of the query, decoded.
@@ -62,12 +67,12 @@ impl Request {
 
     /// All headers in their order, names in lower case.
     pub fn headers(&self) -> Vec<(String, Vec<u8>)> {
-        self.0.headers()
+        self.sys.headers()
     }
 
     /// The first header of this name, in any case; `None` where there is none or where it is not UTF-8.
     pub fn header(&self, name: &str) -> Option<String> {
-        self.0.header(name)
+        self.sys.header(name)
     }
 
     /// The value of a cookie, as the client sent it: what encoding it may have is the app's affair. Cookies are what
@@ -97,7 +102,7 @@ impl Request {
 
     /// The body.
     pub fn body(&self) -> Vec<u8> {
-        self.0.body()
+        self.sys.body()
     }
 
     /// The body as a text; [`Error::Invalid`] where it is not UTF-8.
@@ -142,7 +147,7 @@ impl Request {
 
     /// IP address of the client, of the last proxy where there is one.
     pub fn client_address(&self) -> String {
-        self.0.client_address()
+        self.sys.client_address()
     }
 
     /// Answers the request.
@@ -151,11 +156,11 @@ impl Request {
     /// wrong; [`Error::Limited`] for a body over the app's limit `response-body`. After an error of the response
     /// the request may still be answered.
     pub fn respond(&self, response: Response) -> Result<()> {
-        self.0.respond(response)
+        self.sys.respond(response)
     }
 
     /// Turns the request into an event stream at once, see [`upgrade_with`](Self::upgrade_with).
-    pub fn upgrade(&self) -> Result<Connection> {
+    pub fn upgrade(&self) -> Result<Connection<F>> {
         self.upgrade_with(Upgrade::new())
     }
 
@@ -170,17 +175,20 @@ impl Request {
     ///   answered. To have preflights answered, upgrade the method `OPTIONS` as `GET`.
     /// - [`Error::Limited`], [`Error::Unavailable`]: no room for another connection, or the node is shutting
     ///   down. The client has been told to come back.
-    pub fn upgrade_with(&self, options: Upgrade) -> Result<Connection> {
-        self.0.upgrade(&options).map(Connection::from_sys)
+    pub fn upgrade_with(&self, options: Upgrade) -> Result<Connection<F>> {
+        self.sys.upgrade(&options).map(Connection::from_sys)
     }
 
     pub(crate) fn from_sys(request: sys::Request) -> Self {
-        Self(request)
+        Self {
+            sys: request,
+            flavour: PhantomData,
+        }
     }
 }
 
 /// Method and path; headers, query and body may hold secrets.
-impl fmt::Debug for Request {
+impl<F> fmt::Debug for Request<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Request({} {})", self.method(), self.path())
     }

@@ -16,7 +16,7 @@ use crate::sys;
 /// assert_eq!(host.elapsed(), Duration::from_secs(3600));
 /// ```
 pub fn sleep(duration: Duration) {
-    sys::sleep(duration);
+    sys::blocking::sleep(duration);
 }
 
 /// Whole milliseconds, rounded up: the contract reads 0 as "never", and a short time is not that.

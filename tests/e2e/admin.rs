@@ -332,7 +332,7 @@ fn an_address_that_others_reach_is_refused() {
     ] {
         let ended = setup.run();
         assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
-        for part in [place, "no authentication", "loopback", "tunnel"] {
+        for part in [place, "without a token", "loopback", "tunnel"] {
             assert!(ended.stderr.contains(part), "{part:?}: {}", ended.stderr);
         }
     }

@@ -101,7 +101,7 @@ fn a_component_that_imports_what_nobody_offers() {
         ("wasi:keyvalue/store@0.2.0", "fanfare:sse/registry"),
         ("wasi:io/poll@0.3.0", "version 0.2."),
         ("fanfare:sse/publishing@0.2.0", "version 0.1."),
-        ("fanfare:sse/publishing-async@0.1.0", "world `app`"),
+        ("fanfare:sse/publishing-async@0.1.0", "world `app-async`"),
         ("fanfare:sse/teleport@0.1.0", "no such interface"),
         ("acme:billing/invoices@1.0.0", "wac plug"),
     ] {

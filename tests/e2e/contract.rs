@@ -1,5 +1,6 @@
 //! Every operation that a guest may call: what it answers, and how it refuses.
 
+mod asynchronous;
 mod connections;
 mod events;
 mod publishing;

@@ -1,14 +1,29 @@
 //! The guests that people read first, and one that does without the SDK.
 
-use fanfare_tests::{client::Request, node::Node, stream::End};
+use fanfare_tests::{
+    client::Request,
+    node::{Node, Setup},
+    stream::End,
+};
 
-use crate::guests;
+use crate::{
+    flavour::{Flavour, in_both_flavours},
+    guests,
+};
 
-#[test]
-fn quickstart_publishes_ten_events_and_ends() {
-    let node = Node::serve(guests::QUICKSTART)
-        .var("interval-ms", "1")
-        .start();
+in_both_flavours!(
+    quickstart_publishes_ten_events_and_ends,
+    quickstart_names_events_as_the_client_asks,
+    quickstart_serves_two_connections_at_once,
+    quickstart_has_a_page_and_refuses_the_rest,
+);
+
+fn quickstart(flavour: Flavour) -> Setup {
+    Node::serve(flavour.pick(guests::QUICKSTART, guests::QUICKSTART_ASYNC))
+}
+
+fn quickstart_publishes_ten_events_and_ends(flavour: Flavour) {
+    let node = quickstart(flavour).var("interval-ms", "1").start();
     let mut stream = node.events("/events?name=tick");
     let (events, end) = stream.rest();
     assert_eq!(end, End::Complete);
@@ -29,11 +44,8 @@ fn quickstart_publishes_ten_events_and_ends() {
     node.stop();
 }
 
-#[test]
-fn quickstart_names_events_as_the_client_asks() {
-    let node = Node::serve(guests::QUICKSTART)
-        .var("interval-ms", "1")
-        .start();
+fn quickstart_names_events_as_the_client_asks(flavour: Flavour) {
+    let node = quickstart(flavour).var("interval-ms", "1").start();
     for (query, expected) in [
         ("", "message"),
         ("?name=", "message"),
@@ -48,11 +60,8 @@ fn quickstart_names_events_as_the_client_asks() {
     }
 }
 
-#[test]
-fn quickstart_serves_two_connections_at_once() {
-    let node = Node::serve(guests::QUICKSTART)
-        .var("interval-ms", "50")
-        .start();
+fn quickstart_serves_two_connections_at_once(flavour: Flavour) {
+    let node = quickstart(flavour).var("interval-ms", "50").start();
     let mut streams =
         ["a", "b"].map(|channel| node.events(&format!("/events?name={channel}&channel={channel}")));
     // Both run: neither waits for the end of the other.
@@ -68,9 +77,8 @@ fn quickstart_serves_two_connections_at_once() {
     }
 }
 
-#[test]
-fn quickstart_has_a_page_and_refuses_the_rest() {
-    let node = Node::serve(guests::QUICKSTART).start();
+fn quickstart_has_a_page_and_refuses_the_rest(flavour: Flavour) {
+    let node = quickstart(flavour).start();
     let page = node.get("/");
     assert_eq!(
         (page.status(), page.header("content-type")),

@@ -7,7 +7,22 @@ use fanfare_tests::{
 };
 use serde_json::json;
 
-use crate::probe::{self, Probe};
+use crate::{
+    flavour::{Flavour, in_both_flavours},
+    probe::{self, Probe},
+};
+
+in_both_flavours!(
+    a_client_that_closes_is_noticed,
+    a_client_that_resets_is_noticed,
+    a_client_that_closes_its_half_is_noticed,
+    a_client_that_leaves_before_the_upgrade_harms_nobody,
+    every_reason_is_told,
+    a_client_that_never_reads_is_closed_and_no_other_is_affected,
+    a_client_that_takes_nothing_for_too_long_is_dropped_though_more_may_wait_for_it,
+    a_slow_client_comes_back_and_catches_up,
+    connections_come_and_go_and_none_is_left,
+);
 
 /// A handler that waits for the end of its stream and then tries everything on the closed handle.
 fn until_closed() -> serde_json::Value {
@@ -48,23 +63,20 @@ fn assert_gone(node: &Node) {
     );
 }
 
-#[test]
-fn a_client_that_closes_is_noticed() {
-    let node = probe::start();
+fn a_client_that_closes_is_noticed(flavour: Flavour) {
+    let node = flavour.start();
     watched(&node).close();
     assert_gone(&node);
 }
 
-#[test]
-fn a_client_that_resets_is_noticed() {
-    let node = probe::start();
+fn a_client_that_resets_is_noticed(flavour: Flavour) {
+    let node = flavour.start();
     watched(&node).reset();
     assert_gone(&node);
 }
 
-#[test]
-fn a_client_that_closes_its_half_is_noticed() {
-    let node = probe::start();
+fn a_client_that_closes_its_half_is_noticed(flavour: Flavour) {
+    let node = flavour.start();
     let mut socket = node.connect();
     socket.send(&Request::events(&probe::target("watched", &until_closed())));
     node.run(json!([["wait-subscribers", "a", 1]])).all_ok();
@@ -73,9 +85,8 @@ fn a_client_that_closes_its_half_is_noticed() {
     socket.wait_closed();
 }
 
-#[test]
-fn a_client_that_leaves_before_the_upgrade_harms_nobody() {
-    let node = probe::start();
+fn a_client_that_leaves_before_the_upgrade_harms_nobody(flavour: Flavour) {
+    let node = flavour.start();
     let mut socket = node.connect();
     // The handler has the request when it has answered the first step.
     socket.send(&probe::request(
@@ -95,9 +106,8 @@ fn a_client_that_leaves_before_the_upgrade_harms_nobody() {
     assert_eq!(node.get("/page").status(), 200);
 }
 
-#[test]
-fn every_reason_is_told() {
-    let node = probe::start();
+fn every_reason_is_told(flavour: Flavour) {
+    let node = flavour.start();
     let reason = |name: &str| node.disconnection(&node.connection(name));
 
     node.listen(
@@ -144,9 +154,8 @@ fn every_reason_is_told() {
     assert_eq!(reason("gone")["reason"], "ClientGone");
 }
 
-#[test]
-fn a_client_that_never_reads_is_closed_and_no_other_is_affected() {
-    let node = probe::configured("[apps.probe.limits]\nqueue-bytes = \"64KiB\"");
+fn a_client_that_never_reads_is_closed_and_no_other_is_affected(flavour: Flavour) {
+    let node = flavour.configured("[apps.probe.limits]\nqueue-bytes = \"64KiB\"");
     let mut slow = node.connect();
     slow.send(&probe::request(
         "slow",
@@ -175,9 +184,10 @@ fn a_client_that_never_reads_is_closed_and_no_other_is_affected() {
     assert_eq!(good.next_event().data, "on");
 }
 
-#[test]
-fn a_client_that_takes_nothing_for_too_long_is_dropped_though_more_may_wait_for_it() {
-    let node = probe::configured(
+fn a_client_that_takes_nothing_for_too_long_is_dropped_though_more_may_wait_for_it(
+    flavour: Flavour,
+) {
+    let node = flavour.configured(
         "[listen]\nwrite-timeout = \"300ms\"\n[apps.probe.limits]\nqueue-bytes = \"64MiB\"",
     );
     let mut deaf = node.connect();
@@ -199,9 +209,8 @@ fn a_client_that_takes_nothing_for_too_long_is_dropped_though_more_may_wait_for_
     assert_eq!(deaf.stream("GET").rest().1, End::Cut);
 }
 
-#[test]
-fn a_slow_client_comes_back_and_catches_up() {
-    let node = probe::configured(
+fn a_slow_client_comes_back_and_catches_up(flavour: Flavour) {
+    let node = flavour.configured(
         "[apps.probe.limits]\nqueue-bytes = \"1KiB\"\n[apps.probe.history]\nbytes = \"4MiB\"",
     );
     let first = node.publish("news", "first");
@@ -220,9 +229,8 @@ fn a_slow_client_comes_back_and_catches_up() {
     assert_eq!(stream.next_event().data, "live");
 }
 
-#[test]
-fn connections_come_and_go_and_none_is_left() {
-    let node = probe::start();
+fn connections_come_and_go_and_none_is_left(flavour: Flavour) {
+    let node = flavour.start();
     for round in 0..5 {
         let streams: Vec<_> = (0..20).map(|_| node.subscribe("news")).collect();
         assert_eq!(

@@ -9,6 +9,8 @@ mod guests {
 
     include!(concat!(env!("OUT_DIR"), "/guests.rs"));
 }
+/// Tests for both flavours.
+mod flavour;
 /// Scripts for the guest `probe`.
 mod probe;
 
@@ -20,10 +22,15 @@ mod clients;
 mod config;
 mod contract;
 mod cors;
+mod deploy;
+mod deploy_refused;
+mod deploy_versions;
+mod dev;
 mod examples;
 mod forgetting;
 mod framing;
 mod http;
+mod inspect;
 mod isolation;
 mod lifecycle;
 mod node_limits;
@@ -37,3 +44,4 @@ mod shutdown;
 mod slow_clients;
 mod starts;
 mod streams;
+mod wit;

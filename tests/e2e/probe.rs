@@ -11,25 +11,67 @@ use fanfare_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::guests;
+use crate::{flavour::Flavour, guests};
 
 /// A node that serves the probe, in development, without a configuration.
 pub(crate) fn start() -> Node {
-    Node::serve(guests::PROBE).start()
+    Flavour::Blocking.start()
 }
 
 /// A node that serves the probe, in production, with this besides in its `fanfare.toml`: tables, such as
 /// `[apps.probe.limits]`.
 pub(crate) fn configured(tables: &str) -> Node {
-    setup(tables).start()
+    Flavour::Blocking.configured(tables)
 }
 
 /// As [`configured`], not started yet.
 pub(crate) fn setup(tables: &str) -> Setup {
-    Node::config(&format!(
-        "[apps.probe]\ncomponent = {:?}\n{tables}",
-        guests::PROBE
-    ))
+    Flavour::Blocking.setup(tables)
+}
+
+/// The same for the probe of either flavour.
+impl Flavour {
+    /// The component of the probe.
+    pub(crate) fn probe(self) -> &'static str {
+        self.pick(guests::PROBE, guests::PROBE_ASYNC)
+    }
+
+    pub(crate) fn start(self) -> Node {
+        Node::serve(self.probe()).start()
+    }
+
+    pub(crate) fn configured(self, tables: &str) -> Node {
+        self.setup(tables).start()
+    }
+
+    pub(crate) fn setup(self, tables: &str) -> Setup {
+        Node::config(&format!(
+            "[apps.probe]\ncomponent = {:?}\n{tables}",
+            self.probe()
+        ))
+    }
+}
+
+/// Another version of the probe: its start comes to `start` (`good`, `fail`, `trap` or `spin`), and it says that it is the
+/// version of this letter. What a component that is built has is `a`.
+pub(crate) fn version(letter: char, start: &str) -> Vec<u8> {
+    let mut component = std::fs::read(guests::PROBE).expect("the guest was built");
+    let letter = format!("version-of-the-probe:{letter}");
+    put(&mut component, "version-of-the-probe:a", &letter);
+    let start = format!("start-of-the-probe:{start}");
+    put(&mut component, "start-of-the-probe:good", &start);
+    component
+}
+
+/// Puts a text in place of another, which is there once.
+fn put(component: &mut [u8], text: &str, other: &str) {
+    assert_eq!(text.len(), other.len());
+    let is_there = |place: &usize| component[*place..].starts_with(text.as_bytes());
+    let places: Vec<_> = (0..component.len()).filter(is_there).collect();
+    let [place] = places[..] else {
+        panic!("{text:?} is at {places:?}");
+    };
+    component[place..place + text.len()].copy_from_slice(other.as_bytes());
 }
 
 /// The target of a request for this script; its results are to be kept under a name.

@@ -3,11 +3,33 @@
 use fanfare_tests::{client::Request, sse::Item, stream::End};
 use serde_json::json;
 
-use crate::probe::{self, Probe, event};
+use crate::{
+    flavour::{Flavour, in_both_flavours},
+    probe::{Probe, event},
+};
 
-#[test]
-fn a_stream_has_the_head_that_proxies_and_browsers_need() {
-    let node = probe::start();
+in_both_flavours!(
+    a_stream_has_the_head_that_proxies_and_browsers_need,
+    the_head_is_on_the_wire_while_the_handler_goes_on,
+    an_event_is_on_the_wire_while_the_handler_goes_on,
+    data_arrives_as_the_standard_allows,
+    an_event_of_the_largest_size_arrives_whole,
+    every_field_is_written_once,
+    ids_of_every_kind_arrive,
+    json_travels_as_it_is_written,
+    what_is_sent_reaches_one_client_and_no_history,
+    a_quiet_stream_is_pinged_with_comments,
+    the_configured_ping_interval_counts_where_the_guest_says_none,
+    a_stream_without_events_is_closed_though_it_is_pinged,
+    the_configured_inactivity_timeout_counts_where_the_guest_says_none,
+    closing_delivers_what_was_sent_before,
+    removal_from_the_last_channel_closes,
+    a_stream_outlives_its_handler_unless_it_hears_nothing,
+    many_streams_hear_one_event,
+);
+
+fn a_stream_has_the_head_that_proxies_and_browsers_need(flavour: Flavour) {
+    let node = flavour.start();
     let stream = node.listen("head", json!([["upgrade"], ["register", "news"]]));
     let head = stream.head();
     assert_eq!((head.version.as_str(), head.status), ("HTTP/1.1", 200));
@@ -18,9 +40,8 @@ fn a_stream_has_the_head_that_proxies_and_browsers_need() {
     assert!(head.header("x-request-id").is_some_and(|id| id.len() == 16));
 }
 
-#[test]
-fn the_head_is_on_the_wire_while_the_handler_goes_on() {
-    let node = probe::start();
+fn the_head_is_on_the_wire_while_the_handler_goes_on(flavour: Flavour) {
+    let node = flavour.start();
     // Reading the head succeeds though the handler waits for a word that comes only after.
     let mut stream = node.listen(
         "early",
@@ -31,9 +52,8 @@ fn the_head_is_on_the_wire_while_the_handler_goes_on() {
     node.results("early").all_ok();
 }
 
-#[test]
-fn an_event_is_on_the_wire_while_the_handler_goes_on() {
-    let node = probe::start();
+fn an_event_is_on_the_wire_while_the_handler_goes_on(flavour: Flavour) {
+    let node = flavour.start();
     let mut stream = node.listen(
         "first",
         json!([
@@ -48,9 +68,8 @@ fn an_event_is_on_the_wire_while_the_handler_goes_on() {
     assert_eq!(stream.next_event().data, "second");
 }
 
-#[test]
-fn data_arrives_as_the_standard_allows() {
-    let node = probe::start();
+fn data_arrives_as_the_standard_allows(flavour: Flavour) {
+    let node = flavour.start();
     let mut stream = node.subscribe("news");
     for (data, heard) in [
         ("plain", "plain"),
@@ -76,9 +95,8 @@ fn data_arrives_as_the_standard_allows() {
     }
 }
 
-#[test]
-fn an_event_of_the_largest_size_arrives_whole() {
-    let node = probe::start();
+fn an_event_of_the_largest_size_arrives_whole(flavour: Flavour) {
+    let node = flavour.start();
     let mut stream = node.subscribe("news");
     node.run(json!([["publish", "news", { "data": { "repeat": ["0123456789abcdef", 65536] } }]]))
         .all_ok();
@@ -87,9 +105,8 @@ fn an_event_of_the_largest_size_arrives_whole() {
     assert!(data == "0123456789abcdef".repeat(65536));
 }
 
-#[test]
-fn every_field_is_written_once() {
-    let node = probe::start();
+fn every_field_is_written_once(flavour: Flavour) {
+    let node = flavour.start();
     let mut stream = node.subscribe("news");
     let before = stream.raw().len();
     let message = json!({ "id": "a-1", "type": "greeting", "data": "hello", "retry": 1500 });
@@ -103,9 +120,8 @@ fn every_field_is_written_once() {
     assert_eq!(&stream.text()[before..], expected);
 }
 
-#[test]
-fn ids_of_every_kind_arrive() {
-    let node = probe::start();
+fn ids_of_every_kind_arrive(flavour: Flavour) {
+    let node = flavour.start();
     let mut stream = node.subscribe("news");
     let longest_plain = "x".repeat(128);
     let longest = "ü".repeat(512);
@@ -121,9 +137,8 @@ fn ids_of_every_kind_arrive() {
     }
 }
 
-#[test]
-fn json_travels_as_it_is_written() {
-    let node = probe::start();
+fn json_travels_as_it_is_written(flavour: Flavour) {
+    let node = flavour.start();
     let mut stream = node.subscribe("news");
     for text in [
         "{\"b\": 1,   \"a\": [1.0e2, null]}",
@@ -137,9 +152,8 @@ fn json_travels_as_it_is_written() {
     }
 }
 
-#[test]
-fn what_is_sent_reaches_one_client_and_no_history() {
-    let node = probe::start();
+fn what_is_sent_reaches_one_client_and_no_history(flavour: Flavour) {
+    let node = flavour.start();
     let mut other = node.subscribe("news");
     let sent = json!({ "data": "for you", "type": "private" });
     let mut stream = node.listen(
@@ -158,9 +172,8 @@ fn what_is_sent_reaches_one_client_and_no_history() {
     assert_eq!(other.next_event(), event("message", "for all", &id));
 }
 
-#[test]
-fn a_quiet_stream_is_pinged_with_comments() {
-    let node = probe::start();
+fn a_quiet_stream_is_pinged_with_comments(flavour: Flavour) {
+    let node = flavour.start();
     let mut stream = node.listen(
         "ping",
         json!([["upgrade", { "ping": 100 }], ["register", "news"]]),
@@ -173,9 +186,8 @@ fn a_quiet_stream_is_pinged_with_comments() {
     assert_eq!(stream.next_event().data, "at last");
 }
 
-#[test]
-fn the_configured_ping_interval_counts_where_the_guest_says_none() {
-    let node = probe::configured("[apps.probe.streams]\nping-interval = \"100ms\"");
+fn the_configured_ping_interval_counts_where_the_guest_says_none(flavour: Flavour) {
+    let node = flavour.configured("[apps.probe.streams]\nping-interval = \"100ms\"");
     let mut stream = node.listen("ping", json!([["upgrade"], ["register", "news"]]));
     assert_eq!(stream.next_comment(), " ping");
     // The guest may turn it off; then nothing comes before the end.
@@ -186,9 +198,8 @@ fn the_configured_ping_interval_counts_where_the_guest_says_none() {
     assert_eq!(stream.next_item(), Err(End::Complete));
 }
 
-#[test]
-fn a_stream_without_events_is_closed_though_it_is_pinged() {
-    let node = probe::start();
+fn a_stream_without_events_is_closed_though_it_is_pinged(flavour: Flavour) {
+    let node = flavour.start();
     let mut stream = node.listen(
         "idle",
         json!([["upgrade", { "ping": 100, "inactivity": 1500 }], ["register", "news"]]),
@@ -202,16 +213,14 @@ fn a_stream_without_events_is_closed_though_it_is_pinged() {
     );
 }
 
-#[test]
-fn the_configured_inactivity_timeout_counts_where_the_guest_says_none() {
-    let node = probe::configured("[apps.probe.streams]\ninactivity-timeout = \"100ms\"");
+fn the_configured_inactivity_timeout_counts_where_the_guest_says_none(flavour: Flavour) {
+    let node = flavour.configured("[apps.probe.streams]\ninactivity-timeout = \"100ms\"");
     let mut stream = node.listen("idle", json!([["upgrade"], ["register", "news"]]));
     assert_eq!(stream.wait_end(), End::Complete);
 }
 
-#[test]
-fn closing_delivers_what_was_sent_before() {
-    let node = probe::start();
+fn closing_delivers_what_was_sent_before(flavour: Flavour) {
+    let node = flavour.start();
     let many: Vec<_> = (0..100).map(|n| json!(["send", n.to_string()])).collect();
     let steps = [
         vec![json!(["upgrade"])],
@@ -228,9 +237,8 @@ fn closing_delivers_what_was_sent_before() {
     node.results("close").all_ok();
 }
 
-#[test]
-fn removal_from_the_last_channel_closes() {
-    let node = probe::start();
+fn removal_from_the_last_channel_closes(flavour: Flavour) {
+    let node = flavour.start();
     let mut stream = node.listen(
         "left",
         json!([["upgrade"], ["register", "a"], ["register", "b"]]),
@@ -255,9 +263,8 @@ fn removal_from_the_last_channel_closes() {
     );
 }
 
-#[test]
-fn a_stream_outlives_its_handler_unless_it_hears_nothing() {
-    let node = probe::start();
+fn a_stream_outlives_its_handler_unless_it_hears_nothing(flavour: Flavour) {
+    let node = flavour.start();
     let mut kept = node.subscribe("news");
     let mut left = node.listen("left", json!([["upgrade"], ["send", "bye"]]));
     assert_eq!(left.next_event().data, "bye");
@@ -266,9 +273,8 @@ fn a_stream_outlives_its_handler_unless_it_hears_nothing() {
     assert_eq!(kept.next_event().data, "still here");
 }
 
-#[test]
-fn many_streams_hear_one_event() {
-    let node = probe::start();
+fn many_streams_hear_one_event(flavour: Flavour) {
+    let node = flavour.start();
     let mut streams: Vec<_> = (0..50).map(|_| node.subscribe("news")).collect();
     let receipt = node.ask(json!(["publish", "news", "all"]));
     assert_eq!(receipt["delivered"], 50);

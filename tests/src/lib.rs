@@ -3,6 +3,7 @@
 //! # Layout
 //!
 //! - [`node`]: the host as a process: how it is started, told to end, and what it logs.
+//! - [`cli`]: the other commands of the binary.
 //! - [`client`]: HTTP/1.1 over a socket of its own, plain or TLS: requests, answers, event streams.
 //! - [`http2`]: the same over HTTP/2.
 //! - [`stream`]: an event stream, whatever it came over.
@@ -19,6 +20,7 @@
 //! Everything blocks, panics where it cannot go on, and waits at most [`wait::PATIENCE`].
 
 pub mod browser;
+pub mod cli;
 pub mod client;
 pub mod http2;
 pub mod metrics;

@@ -23,6 +23,9 @@ use crate::{
     wait,
 };
 
+/// Where the token of an admin listener may stand; whoever runs the tests may have one of their own.
+pub(crate) const ADMIN_TOKEN: &str = "FANFARE_ADMIN_TOKEN";
+
 /// A node that is to be started.
 pub struct Setup {
     command: Command,
@@ -58,7 +61,7 @@ pub struct Ended {
 }
 
 /// The host's binary, which cargo puts two folders above the tests'.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let tests = std::env::current_exe().expect("a test has a path");
     let profile = tests
         .ancestors()
@@ -74,12 +77,13 @@ fn binary() -> PathBuf {
 }
 
 impl Setup {
-    fn new() -> Self {
+    fn new(subcommand: &str) -> Self {
         let folder = TempDir::with_prefix("fanfare-node-").expect("a temporary folder");
         let mut command = Command::new(binary());
         command
-            .arg("serve")
+            .arg(subcommand)
             .current_dir(folder.path())
+            .env_remove(ADMIN_TOKEN)
             .stdin(Stdio::null());
         Self {
             command,
@@ -162,8 +166,9 @@ impl Setup {
         self.spawn().wait()
     }
 
+    /// Starts it and waits for nothing.
     #[track_caller]
-    fn spawn(mut self) -> Node {
+    pub fn spawn(mut self) -> Node {
         let mut process = self
             .command
             .stdout(Stdio::piped())
@@ -186,17 +191,22 @@ impl Setup {
 impl Node {
     /// A node that serves one guest without a configuration: `fanfare serve GUEST.wasm`.
     pub fn serve(guest: impl AsRef<OsStr>) -> Setup {
-        Setup::new().arg(guest)
+        Setup::new("serve").arg(guest)
+    }
+
+    /// A node that builds and swaps its guest: `fanfare dev PATH`.
+    pub fn dev(path: impl AsRef<OsStr>) -> Setup {
+        Setup::new("dev").arg(path)
     }
 
     /// A node that is told nothing: `fanfare serve`.
     pub fn bare() -> Setup {
-        Setup::new()
+        Setup::new("serve")
     }
 
     /// A node with this `fanfare.toml`.
     pub fn config(toml: &str) -> Setup {
-        let mut setup = Setup::new().file("fanfare.toml", toml);
+        let mut setup = Setup::new("serve").file("fanfare.toml", toml);
         setup.apps = toml
             .lines()
             .filter(|line| line.trim_start().starts_with("component"))
@@ -213,6 +223,12 @@ impl Node {
     /// The address of something on it, such as `http://127.0.0.1:1234/path`.
     pub fn url(&self, target: &str) -> String {
         format!("http://{}{target}", self.address)
+    }
+
+    /// Ends it at once, with no time for anything: SIGKILL.
+    pub fn kill(mut self) {
+        self.process.kill().expect("a process can be killed");
+        self.process.wait().expect("a process has a state");
     }
 
     /// From now on every socket to it speaks TLS, with this configuration.
@@ -289,6 +305,19 @@ impl Node {
         line.unwrap_or_else(|| {
             panic!(
                 "the node has not logged {part:?}, but:\n{}",
+                self.stderr.text()
+            )
+        })
+    }
+
+    /// Waits for a line on standard output, one that was there before included, and returns it.
+    #[track_caller]
+    pub fn wait_for_print(&self, part: &str) -> String {
+        let line = self.stdout.find(|line| line.contains(part));
+        line.unwrap_or_else(|| {
+            panic!(
+                "the node has not printed {part:?}, but:\n{}and logged:\n{}",
+                self.stdout.text(),
                 self.stderr.text()
             )
         })

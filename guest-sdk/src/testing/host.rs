@@ -1,19 +1,25 @@
 //! The host as a test sees it.
 
-use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
+use std::{cell::RefCell, fmt, marker::PhantomData, pin::pin, rc::Rc, time::Duration};
 
 use super::{
     Outcome, Request, Stream, Upstream,
     fake::{Fake, RequestState},
 };
-use crate::{App, Disconnected, Event, Result, http, redis::Value, sys};
+use crate::{
+    App, Disconnected, Disconnection, Event, Result, asynchronous,
+    flavour::{Asynchronous, Blocking, Request as Handle},
+    http,
+    redis::Value,
+    sys,
+};
 
 /// A node that runs one app, in memory and on a clock of its own.
 ///
-/// Code that calls this crate runs inside [`run`](Self::run), [`start`](Self::start), [`handle`](Self::handle) or
-/// [`disconnected`](Self::disconnected).
-pub struct Host {
+/// Code that calls this crate runs inside its `run`, `start`, `handle` or `disconnected`.
+pub struct Host<F> {
     fake: Rc<Fake>,
+    flavour: PhantomData<F>,
 }
 
 /// An event that was published on a channel.
@@ -27,50 +33,14 @@ pub struct Published {
     pub event: Event,
 }
 
-impl Host {
+impl<F: 'static> Host<F> {
     /// A node that was just started: no variables, no grants, an empty registry.
     #[allow(
         clippy::new_without_default,
         reason = "there is no default host: each is a node of its own"
     )]
     pub fn new() -> Self {
-        Self {
-            fake: Rc::default(),
-        }
-    }
-
-    /// Runs code of a guest that is no handler, such as the functions that handlers call.
-    pub fn run<R>(&self, code: impl FnOnce() -> R) -> R {
-        self.fake.enter(code)
-    }
-
-    /// Calls the app's [`start`](App::start), as a node does before the first request.
-    pub fn start<A: App>(&self) -> Result<()> {
-        self.run(A::start)
-    }
-
-    /// Calls the app's [`handle`](App::handle) and returns once it has returned. What the handler got wrong the client
-    /// is told as by a node in development: in a 500, or on its stream as an event of the type `fanfare-error`.
-    pub fn handle<A: App>(&self, request: Request) -> Outcome {
-        let state = Rc::new(RefCell::new(RequestState::new(
-            &mut self.fake.state(),
-            request,
-        )));
-        let handle = sys::Request {
-            fake: self.fake.clone(),
-            state: state.clone(),
-        };
-        let result = self.run(|| A::handle(crate::Request::from_sys(handle)));
-        Outcome::new(&self.fake, result, &mut state.borrow_mut())
-    }
-
-    /// Calls the app's [`disconnected`](Disconnected::disconnected) for every connection that ended and was not
-    /// reported before. Returns how many those were.
-    pub fn disconnected<A: Disconnected>(&self) -> usize {
-        let ended = std::mem::take(&mut self.fake.state().disconnections);
-        let count = ended.len();
-        self.run(|| ended.into_iter().for_each(A::disconnected));
-        count
+        Self::of(Rc::default())
     }
 
     /// Sets a variable of the app.
@@ -180,9 +150,9 @@ impl Host {
     /// host.handle::<Waits>(testing::Request::get("/?visitor=1"));
     /// assert_eq!(host.streams().len(), 2);
     /// ```
-    pub fn after(&self, duration: Duration, code: impl FnOnce(&Host) + 'static) {
+    pub fn after(&self, duration: Duration, code: impl FnOnce(&Self) + 'static) {
         self.fake
-            .schedule(duration, move |fake| code(&Host { fake }));
+            .schedule(duration, move |fake| code(&Host::of(fake)));
     }
 
     /// All event streams that were opened, in their order, also those that have ended.
@@ -197,9 +167,102 @@ impl Host {
     pub fn published(&self) -> Vec<Published> {
         self.fake.state().published.clone()
     }
+
+    fn of(fake: Rc<Fake>) -> Self {
+        Self {
+            fake,
+            flavour: PhantomData,
+        }
+    }
+
+    /// A request on its way, and the handle to it.
+    fn request(&self, request: Request) -> (Rc<RefCell<RequestState>>, Handle<F>) {
+        let state = RequestState::new(&mut self.fake.state(), request);
+        let state = Rc::new(RefCell::new(state));
+        let handle = sys::Request {
+            fake: self.fake.clone(),
+            state: state.clone(),
+        };
+        (state, Handle::from_sys(handle))
+    }
+
+    fn take_disconnections(&self) -> Vec<Disconnection> {
+        std::mem::take(&mut self.fake.state().disconnections)
+    }
 }
 
-impl fmt::Debug for Host {
+impl Host<Blocking> {
+    /// Runs code of a guest that is no handler, such as the functions that handlers call.
+    pub fn run<R>(&self, code: impl FnOnce() -> R) -> R {
+        self.fake.enter(code)
+    }
+
+    /// Calls the app's [`start`](App::start), as a node does before the first request.
+    pub fn start<A: App>(&self) -> Result<()> {
+        self.run(A::start)
+    }
+
+    /// Calls the app's [`handle`](App::handle) and returns once it has returned. What the handler got wrong the client
+    /// is told as by a node in development: in a 500, or on its stream as an event of the type `fanfare-error`.
+    pub fn handle<A: App>(&self, request: Request) -> Outcome {
+        let (state, request) = self.request(request);
+        let result = self.run(|| A::handle(request));
+        Outcome::new(&self.fake, result, &mut state.borrow_mut())
+    }
+
+    /// Calls the app's [`disconnected`](Disconnected::disconnected) for every connection that ended and was not
+    /// reported before. Returns how many those were.
+    pub fn disconnected<A: Disconnected>(&self) -> usize {
+        let ended = self.take_disconnections();
+        let count = ended.len();
+        self.run(|| ended.into_iter().for_each(A::disconnected));
+        count
+    }
+}
+
+/// What handlers leave running when they return, by [`spawn`](asynchronous::spawn), goes on whenever the clock does.
+///
+/// # Panics
+///
+/// All functions that run code of a guest, where it waits for what will not happen.
+impl Host<Asynchronous> {
+    /// Runs code of a guest that is no handler, such as the functions that handlers call.
+    pub fn run<C: Future>(&self, code: C) -> C::Output {
+        self.fake.run(pin!(code))
+    }
+
+    /// Calls the app's [`start`](asynchronous::App::start), as a node does before the first request.
+    pub fn start<A: asynchronous::App>(&self) -> Result<()> {
+        self.run(A::start())
+    }
+
+    /// Calls the app's [`handle`](asynchronous::App::handle) and returns once it has returned. Handlers that
+    /// [`after`](Self::after) calls meanwhile, and this one, take turns. What the handler got wrong the client is told
+    /// as by a node in development: in a 500, or on its stream as an event of the type `fanfare-error`.
+    pub fn handle<A: asynchronous::App + 'static>(&self, request: Request) -> Outcome {
+        let (state, request) = self.request(request);
+        let fake = self.fake.clone();
+        self.fake.run_among_others(async move {
+            let result = A::handle(request).await;
+            Outcome::new(&fake, result, &mut state.borrow_mut())
+        })
+    }
+
+    /// Calls the app's [`disconnected`](asynchronous::Disconnected::disconnected) for every connection that ended and
+    /// was not reported before, one after the other. Returns how many those were.
+    pub fn disconnected<A: asynchronous::Disconnected>(&self) -> usize {
+        let ended = self.take_disconnections();
+        let count = ended.len();
+        self.run(async {
+            for gone in ended {
+                A::disconnected(gone).await;
+            }
+        });
+        count
+    }
+}
+
+impl<F: 'static> fmt::Debug for Host<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Host(running for {:?})", self.elapsed())
     }

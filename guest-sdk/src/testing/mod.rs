@@ -38,14 +38,17 @@
 //! ```
 
 pub(crate) mod fake;
-mod host;
+pub(crate) mod host;
 mod outcome;
 mod request;
 mod stream;
 pub(crate) mod upstream;
 
-pub use host::{Host, Published};
+pub use host::Published;
 pub use outcome::Outcome;
 pub use request::Request;
 pub use stream::{Heard, Stream};
 pub use upstream::Upstream;
+
+/// A node that runs one app, of the blocking flavour.
+pub type Host = host::Host<crate::flavour::Blocking>;

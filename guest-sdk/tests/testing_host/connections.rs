@@ -222,3 +222,49 @@ fn a_stream_that_hears_no_channel_ends_with_its_handler() {
     assert_eq!(outcome.stream().end(), Some(CloseReason::Closed));
     assert!(join(&host, testing::Request::get("/"), &["a"]).is_open());
 }
+
+#[test]
+fn the_end_is_waited_for() {
+    let host = Host::new();
+    for (within, hang_up, expected, elapsed) in [
+        (None, 3, Some(CloseReason::ClientGone), 3),
+        (Some(5), 3, Some(CloseReason::ClientGone), 3),
+        (Some(2), 3, None, 2),
+        (Some(0), 3, None, 0),
+    ] {
+        let before = host.elapsed();
+        let seconds = Duration::from_secs;
+        let request = testing::Request::get("/").hang_up_after(seconds(hang_up));
+        handle(&host, request, move |request| {
+            let stream = request.upgrade()?;
+            assert_eq!(stream.closed(within.map(seconds)), expected);
+            // What has ended needs no waiting.
+            assert_eq!(stream.closed(Some(Duration::ZERO)), expected);
+            Ok(())
+        });
+        assert_eq!(host.elapsed(), before + seconds(elapsed), "{within:?}");
+    }
+}
+
+#[test]
+fn an_end_by_others_is_waited_for() {
+    let host = Host::new();
+    host.after(Duration::from_secs(1), |host| {
+        host.streams()[0].end_with(CloseReason::Shutdown);
+    });
+    get(&host, |request| {
+        let stream = request.upgrade()?;
+        assert_eq!(stream.closed(None), Some(CloseReason::Shutdown));
+        Ok(())
+    });
+    assert_eq!(host.elapsed(), Duration::from_secs(1));
+}
+
+#[test]
+#[should_panic(expected = "waits for ever")]
+fn an_end_that_never_comes_fails_the_test() {
+    get(&Host::new(), |request| {
+        request.upgrade()?.closed(None);
+        Ok(())
+    });
+}

@@ -1,6 +1,7 @@
 //! `[admin]`: the listener for those who run the node.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -8,41 +9,116 @@ use thiserror::Error;
 
 use super::checks::Checks;
 use super::error::KeyPath;
-use super::socket_address;
+use super::schema::{DurationText, SizeText};
+use super::secret::Secret;
+use super::{socket_address, units};
 
-/// The admin listener: metrics and health, for those who run the node. Without this table there is none.
+/// The variable of the environment that holds the token where the file has none.
+pub const ADMIN_TOKEN: &str = "FANFARE_ADMIN_TOKEN";
+
+/// A token of fewer characters could be guessed.
+const TOKEN_LEAST: usize = 16;
+/// More than this is no token, but something else in its place.
+const TOKEN_MOST: usize = 1024;
+/// The largest component that may ever be uploaded.
+const UPLOAD_MOST: u64 = 1 << 30;
+
+/// The admin listener: metrics, health, and new code for apps, for those who run the node. Without this table there is
+/// none.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Admin {
-    /// The IP address and port: one of loopback, such as `127.0.0.1:9090` or `[::1]:9090`, because the listener asks
-    /// nobody who they are.
+    /// The IP address and port. Without a token, one of loopback, such as `127.0.0.1:9090` or `[::1]:9090`, because
+    /// the listener asks nobody who they are then.
     #[serde(deserialize_with = "socket_address::deserialize")]
     pub address: SocketAddr,
+    /// What a request has to bring, all but those for health, as `Authorization: Bearer …`; 16 characters or more. It
+    /// is needed to deploy, but for a node in development. Without this key it is what the variable
+    /// `FANFARE_ADMIN_TOKEN` of the environment holds.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub token: Option<Secret>,
+    /// The largest component that may be uploaded.
+    #[serde(default = "upload_bytes", with = "units::size")]
+    #[schemars(with = "SizeText")]
+    pub upload_bytes: u64,
+    /// How long an upload may take.
+    #[serde(default = "upload_timeout", with = "units::duration")]
+    #[schemars(with = "DurationText")]
+    pub upload_timeout: Duration,
 }
 
-/// Others than this machine would reach the admin listener.
+fn upload_bytes() -> u64 {
+    64 << 20
+}
+
+fn upload_timeout() -> Duration {
+    Duration::from_secs(60)
+}
+
+/// Why an admin listener cannot be as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error(
-    "the admin listener has no authentication yet, so it listens on loopback only, such as \"127.0.0.1:9090\"; reach it \
-     from elsewhere through a tunnel, or a proxy that asks who comes"
-)]
-pub struct NotLoopback;
+pub enum AdminError {
+    /// Others than this machine would reach it, and it would not ask who they are.
+    #[error(
+        "without a token the admin listener asks nobody who they are, so it listens on loopback only, such as \
+         \"127.0.0.1:9090\"; set `admin.token` or the variable {ADMIN_TOKEN}, or reach it from elsewhere through a \
+         tunnel"
+    )]
+    NotLoopback,
+    /// Not a token.
+    #[error(
+        "a token (`admin.token`, or the variable {ADMIN_TOKEN}) has {TOKEN_LEAST} to {TOKEN_MOST} characters out of \
+         letters, digits and -._~+/=, such as `openssl rand -hex 32` prints"
+    )]
+    Token,
+}
 
 impl Admin {
     /// An admin listener at this address, with defaults.
-    pub fn new(address: SocketAddr) -> Result<Self, NotLoopback> {
-        // Such as `::ffff:127.0.0.1`, too.
-        match address.ip().to_canonical().is_loopback() {
-            true => Ok(Self { address }),
-            false => Err(NotLoopback),
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            token: None,
+            upload_bytes: upload_bytes(),
+            upload_timeout: upload_timeout(),
+        }
+    }
+
+    /// Takes the token from the environment, unless there is one. An empty variable is none.
+    pub fn take_token(&mut self, env: &dyn Fn(&str) -> Option<String>) {
+        if self.token.is_none() {
+            let token = env(ADMIN_TOKEN).filter(|token| !token.is_empty());
+            self.token = token.map(Secret::new);
+        }
+    }
+
+    /// Whether it may be opened: token and address.
+    pub fn allowed(&self) -> Result<(), AdminError> {
+        match &self.token {
+            Some(token) if !is_token(token.expose()) => Err(AdminError::Token),
+            Some(_) => Ok(()),
+            // Such as `::ffff:127.0.0.1`, too.
+            None if self.address.ip().to_canonical().is_loopback() => Ok(()),
+            None => Err(AdminError::NotLoopback),
         }
     }
 
     pub(super) fn check(&self, at: &KeyPath, checks: &mut Checks) {
-        if let Err(error) = Self::new(self.address) {
-            checks.refuse(at.key("address"), error);
+        match self.allowed() {
+            Ok(()) => {}
+            Err(error @ AdminError::NotLoopback) => checks.refuse(at.key("address"), error),
+            Err(error @ AdminError::Token) => checks.refuse_secret(at.key("token"), error),
         }
+        checks.size(at, "upload-bytes", self.upload_bytes, 1 << 10..=UPLOAD_MOST);
+        checks.not_zero(at, "upload-timeout", self.upload_timeout);
     }
+}
+
+/// RFC 6750, section 2.1, and long enough.
+pub fn is_token(text: &str) -> bool {
+    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    (TOKEN_LEAST..=TOKEN_MOST).contains(&text.len()) && text.bytes().all(is_fine)
 }
 
 #[cfg(test)]
@@ -50,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_is_taken() {
+    fn without_a_token_only_loopback_is_taken() {
         let new = |address: &str| Admin::new(address.parse().unwrap());
         for fine in [
             "127.0.0.1:0",
@@ -58,7 +134,7 @@ mod tests {
             "[::1]:9090",
             "[::ffff:127.0.0.1]:9090",
         ] {
-            assert!(new(fine).is_ok(), "{fine}");
+            assert_eq!(new(fine).allowed(), Ok(()), "{fine}");
         }
         for wrong in [
             "0.0.0.0:9090",
@@ -68,7 +144,39 @@ mod tests {
             "[::ffff:192.0.2.1]:9090",
             "[fe80::1]:9090",
         ] {
-            assert_eq!(new(wrong), Err(NotLoopback), "{wrong}");
+            let mut admin = new(wrong);
+            assert_eq!(admin.allowed(), Err(AdminError::NotLoopback), "{wrong}");
+            admin.token = Some(Secret::new("0123456789abcdef"));
+            assert_eq!(admin.allowed(), Ok(()), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_token_is_long_and_can_be_sent() {
+        for fine in ["0123456789abcdef", "AZaz09-._~+/=AZaz", &"x".repeat(1024)] {
+            assert!(is_token(fine), "{fine}");
+        }
+        for wrong in [
+            "",
+            "short",
+            "0123456789abcde",
+            "0123456789 abcdef",
+            "0123456789abcdef\n",
+            "0123456789abcdeä",
+            &"x".repeat(1025),
+        ] {
+            assert!(!is_token(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_token_of_the_environment_is_for_a_listener_that_has_none() {
+        let mut admin = Admin::new("127.0.0.1:0".parse().unwrap());
+        admin.take_token(&|_| Some(String::new()));
+        assert_eq!(admin.token, None);
+        admin.take_token(&|name| Some(format!("value of {name}")));
+        admin.take_token(&|_| Some("another".into()));
+        let token = admin.token.unwrap();
+        assert_eq!(token.expose(), "value of FANFARE_ADMIN_TOKEN");
     }
 }

@@ -47,7 +47,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use self::address::{Address, AddressError, REDIS_PORT};
-pub use self::admin::{Admin, NotLoopback};
+pub use self::admin::{ADMIN_TOKEN, Admin, AdminError, is_token};
 pub use self::app::App;
 pub use self::broker::Broker;
 pub use self::capabilities::Capabilities;
@@ -125,6 +125,9 @@ impl Config {
         let mut source = Source::parse(text, file)?;
         source.expand(env)?;
         let mut config: Self = decode::decode(&source)?;
+        if let Some(admin) = &mut config.admin {
+            admin.take_token(env);
+        }
         config
             .validate()
             .map_err(|problems| source.locate(problems))?;
@@ -197,7 +200,8 @@ impl Config {
             let ca_file = app.http.ca_file.iter_mut();
             std::iter::once(&mut app.component).chain(ca_file)
         });
-        for file in tls.chain(self.redis.ca_file.iter_mut()).chain(apps) {
+        let others = self.redis.ca_file.iter_mut().chain(&mut self.node.data);
+        for file in tls.chain(others).chain(apps) {
             path::resolve(file, folder);
         }
     }

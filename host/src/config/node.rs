@@ -1,5 +1,6 @@
 //! `[node]`: the process as a whole.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -7,8 +8,9 @@ use serde::Deserialize;
 
 use super::checks::{Checks, MOST};
 use super::error::KeyPath;
-use super::schema::{DurationText, SizeText};
-use super::units::{self, MOST_BYTES};
+use super::schema::{DurationText, PathText, SizeText};
+use super::units::MOST_BYTES;
+use super::{path, units};
 
 /// The node: this process as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -16,6 +18,11 @@ use super::units::{self, MOST_BYTES};
 pub struct Node {
     /// Whether clients see why a handler failed. Otherwise they see an id, under which the log has the reason.
     pub development: bool,
+    /// A folder for the versions of apps that were deployed, made where it is missing; each node needs its own. Without
+    /// it a deploy lasts until the node ends.
+    #[serde(deserialize_with = "path::deserialize_some")]
+    #[schemars(with = "PathText")]
+    pub data: Option<PathBuf>,
     /// How long handlers that run may go on when the node is told to stop.
     #[serde(with = "units::duration")]
     #[schemars(with = "DurationText")]
@@ -46,6 +53,7 @@ impl Default for Node {
     fn default() -> Self {
         Self {
             development: false,
+            data: None,
             drain_timeout: Duration::from_secs(10),
             reconnect_within: Duration::from_secs(5),
             connections: 1_000_000,

@@ -29,6 +29,7 @@ fn env(name: &str) -> Option<String> {
     match name {
         "REDIS_URL" => Some("rediss://:hunter2@redis.internal:6379".to_owned()),
         "CHAT_TOKEN" | "SECRET" => Some("hunter2".to_owned()),
+        "ADMIN_TOKEN" => Some("hunter2-hunter2-hunter2".to_owned()),
         "INJECT" => Some("\"\n[node]\ndevelopment = true\n#".to_owned()),
         _ => None,
     }
@@ -70,6 +71,8 @@ fn the_example() {
     assert_eq!(tls.key, Path::new("etc/tls/key.pem"));
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.log.level, "info");
+    assert_eq!(config.node.data, Some("/var/lib/fanfare".into()));
+    assert!(config.admin.as_ref().unwrap().token.is_some());
     let chat = &config.apps["chat"];
     assert_eq!(chat.component, Path::new("etc/apps/chat.wasm"));
     assert_eq!(chat.streams.ping_interval, Duration::from_secs(20));
@@ -342,20 +345,39 @@ fn bounds() {
 }
 
 #[test]
-fn the_admin_listener_is_absent_or_on_loopback() {
+fn the_admin_listener_is_absent_or_on_loopback_or_asks_for_a_token() {
     assert_eq!(parse("").unwrap().admin, None);
     let admin = parse("[admin]\naddress = \"[::1]:0\"").unwrap().admin;
-    assert_eq!(admin.unwrap().address.to_string(), "[::1]:0");
+    let admin = admin.unwrap();
+    assert_eq!(admin.address.to_string(), "[::1]:0");
+    assert_eq!(admin.token, None);
+    let everywhere = "[admin]\naddress = \"0.0.0.0:9090\"";
     says(
-        "[admin]\naddress = \"0.0.0.0:9090\"",
-        "2:11: admin.address: the admin listener has no authentication yet, so it listens on loopback only, such as \
-         \"127.0.0.1:9090\"; reach it from elsewhere through a tunnel, or a proxy that asks who comes (it is \
-         \"0.0.0.0:9090\")",
+        everywhere,
+        "2:11: admin.address: without a token the admin listener asks nobody who they are, so it listens on loopback \
+         only, such as \"127.0.0.1:9090\"; set `admin.token` or the variable FANFARE_ADMIN_TOKEN, or reach it from \
+         elsewhere through a tunnel (it is \"0.0.0.0:9090\")",
     );
+    parse(&format!("{everywhere}\ntoken = \"0123456789abcdef\"")).unwrap();
+    let token = |name: &str| (name == "FANFARE_ADMIN_TOKEN").then(|| "of the environment".into());
+    let env = |name: &str| token(name).map(|token: String| token.replace(' ', "-"));
+    let config = Config::parse(everywhere, "fanfare.toml".as_ref(), &env).unwrap();
+    let token = config.admin.unwrap().token.unwrap();
+    assert_eq!(token.expose(), "of-the-environment");
+    let said = mistake(&format!("{everywhere}\ntoken = \"hunter2\""));
+    assert!(said.starts_with("3:9: admin.token: a token "), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
     says(
         "[admin]",
         "1:1: admin: the key `address` is missing; add `address = …` here",
     );
+}
+
+#[test]
+fn the_data_folder_is_seen_from_the_file() {
+    assert_eq!(parse("").unwrap().node.data, None);
+    let data = parse("node.data = \"data\"").unwrap().node.data;
+    assert_eq!(data, Some("etc/data".into()));
 }
 
 #[test]

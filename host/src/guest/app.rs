@@ -1,7 +1,6 @@
 //! An app: a guest deployed under a name, and the calls of its exports.
 
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,7 +13,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{timeout, timeout_at},
 };
 use tokio_util::{
     sync::CancellationToken,
@@ -34,6 +33,7 @@ use super::{
     engine::Guests,
     error::sentence,
     limits::Limit,
+    log::Room,
     request::{Answer, Incoming, Request},
     shared::Shared,
     threads::{Lane, Panicked},
@@ -78,7 +78,9 @@ pub struct App {
     phase: Mutex<Phase>,
     /// Held while new code takes the place of old.
     deploying: Arc<tokio::sync::Mutex<()>>,
-    /// What has to end before the app has: calls in flight, hooks included, and code that was replaced.
+    /// The calls in flight, hooks included, of whichever code.
+    calls: TaskTracker,
+    /// What else has to end before the app has: hooks that are to be called, and code that was replaced.
     tasks: TaskTracker,
     /// Ends the app's own tasks, after the drain.
     stop: CancellationToken,
@@ -107,9 +109,6 @@ pub struct Prepared {
 /// Why code was not deployed. What served before serves on.
 #[derive(Debug, Error)]
 pub enum DeployError {
-    /// Another is being deployed.
-    #[error("another deploy of this app is under way; try again when it is done")]
-    Busy,
     /// It is no guest, or does not compile.
     #[error(transparent)]
     Guest(#[from] GuestError),
@@ -147,6 +146,7 @@ impl App {
             development,
             phase: Mutex::new(Phase::Starting),
             deploying: Arc::default(),
+            calls: TaskTracker::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
@@ -155,30 +155,14 @@ impl App {
         Ok(app)
     }
 
-    /// Reads and compiles a guest and makes an app of it.
-    pub async fn load(
-        guests: &Guests,
-        component: &Path,
-        shared: Shared,
-        ended: EndedReceiver,
-        development: bool,
-    ) -> Result<Arc<Self>, GuestError> {
-        let begun = Instant::now();
-        let guest = check::load(guests, component).await?;
-        info!(
-            app = shared.name,
-            version = guest.version.short(),
-            milliseconds = begun.elapsed().as_millis() as u64,
-            "loaded {}",
-            component.display()
-        );
-        let origin = component.display().to_string();
-        Self::new(guests, &guest, &origin, shared, ended, development)
-    }
-
     /// Where it stands in its life.
     pub fn phase(&self) -> Phase {
         self.phase.lock().clone()
+    }
+
+    /// How many calls are in flight, of whichever code.
+    pub fn calls(&self) -> usize {
+        self.calls.len()
     }
 
     /// The code that new calls go to.
@@ -241,7 +225,7 @@ impl App {
     }
 
     async fn run_start(&self, code: Arc<Code>) -> Result<(), StartFailure> {
-        let token = (self.tasks.token(), code.token());
+        let token = [self.calls.token(), code.token()];
         let started = self.lane.spawn(async move {
             let _token = token;
             code.start().await
@@ -252,10 +236,10 @@ impl App {
 
     // === Deploying ===
 
-    /// Compiles a component and starts it beside the code that serves. Messages say where it is from.
+    /// Compiles a component and starts it beside the code that serves, after whatever else is being started. Messages
+    /// say where it is from.
     pub async fn prepare(&self, origin: &str, component: Bytes) -> Result<Prepared, DeployError> {
-        let alone = self.deploying.clone().try_lock_owned();
-        let alone = alone.map_err(|_| DeployError::Busy)?;
+        let alone = self.deploying.clone().lock_owned().await;
         if self.phase() == Phase::Draining {
             return Err(DeployError::Draining);
         }
@@ -291,7 +275,7 @@ impl App {
         info!(
             app = self.shared.name,
             version = version.short(),
-            replaced = replaced.short(),
+            replaced = old.label,
             "new code serves"
         );
         let (bound, stop) = (self.shared.instances.retire_time, self.stop.clone());
@@ -322,7 +306,12 @@ impl App {
             Ok(entered) => entered,
             Err(busy) => return Answer::Busy(busy),
         };
-        let span = error_span!("request", app = %self.shared.name, request = %incoming.id);
+        let span = error_span!(
+            "request",
+            app = %self.shared.name,
+            version = %code.label,
+            request = %incoming.id
+        );
         let (request, answered) = Request::new(incoming);
         let app = self.clone();
         let handled = async move {
@@ -363,7 +352,7 @@ impl App {
             Phase::Draining => return Err(SHUTTING_DOWN.into()),
         }
         let code = self.code.lock();
-        Ok((code.clone(), [self.tasks.token(), code.token()]))
+        Ok((code.clone(), [self.calls.token(), code.token()]))
     }
 
     async fn run_handler(&self, code: &Code, span: &Span, request: Arc<Request>) {
@@ -391,7 +380,7 @@ impl App {
         };
         if let Some(problem) = problem {
             let problem = self.shared.loggable(&problem);
-            span.in_scope(|| error!("{problem}"));
+            self.report(span, &problem);
             self.tell_client(&request, problem);
         }
         if let Some(connection) = request.connection() {
@@ -402,6 +391,16 @@ impl App {
                 self.shared.hub.close(&connection, CloseReason::Closed);
             }
         }
+    }
+
+    /// Logs what went wrong, if the app's part of the log has room for it: a guest that fails all the time must not fill
+    /// it either.
+    fn report(&self, span: &Span, problem: &str) {
+        span.in_scope(|| match self.shared.log.room() {
+            Room::Free => error!("{problem}"),
+            Room::JustFull => warn!("{}", self.shared.log),
+            Room::Full => {}
+        });
     }
 
     /// Tells a client what went wrong: in development all, in production where the log has it.
@@ -454,7 +453,7 @@ impl App {
             // The code of this moment: a hook for a stream that older code opened is the newer one's.
             let (code, token) = {
                 let code = self.code.lock();
-                (code.clone(), [self.tasks.token(), code.token()])
+                (code.clone(), [self.calls.token(), code.token()])
             };
             let hooked = async move {
                 app.run_hook(&code, end).await;
@@ -465,19 +464,23 @@ impl App {
     }
 
     async fn run_hook(&self, code: &Code, ended: Ended) {
-        let span =
-            error_span!("disconnected", app = %self.shared.name, connection = %ended.connection);
+        let span = error_span!(
+            "disconnected",
+            app = %self.shared.name,
+            version = %code.label,
+            connection = %ended.connection
+        );
         let gone = Box::new(Disconnection {
             connection_id: ended.connection.to_string(),
             channels: ended.channels,
             reason: connections::CloseReason::from(ended.reason),
         });
         if let Err(failure) = code.call(Call::Disconnected(gone), &span).await {
-            let text = self.shared.loggable(&failure.to_string());
-            span.in_scope(|| match failure.stopped {
-                Some(_) => warn!("`disconnected` {text}"),
-                None => error!("`disconnected` {text}"),
-            });
+            let text = self.shared.loggable(&format!("`disconnected` {failure}"));
+            match failure.stopped {
+                Some(_) => span.in_scope(|| warn!("{text}")),
+                None => self.report(&span, &text),
+            }
         }
     }
 
@@ -489,12 +492,19 @@ impl App {
         *self.phase.lock() = Phase::Draining;
         self.shared.hub.drain(reconnect);
         self.tasks.close();
-        let drained = tokio::time::timeout_at(deadline, self.tasks.wait()).await;
+        self.calls.close();
+        // The hooks that are to be called first: each is a call then.
+        let all = async {
+            self.tasks.wait().await;
+            self.calls.wait().await;
+        };
+        let drained = timeout_at(deadline, all).await;
         self.stop.cancel();
         self.code().stop(SHUTTING_DOWN);
         if drained.is_err() {
             // They see that they are stopped, and say so in the log.
             self.tasks.wait().await;
+            self.calls.wait().await;
         }
     }
 

@@ -83,7 +83,7 @@ pub struct GuestError {
 }
 
 #[derive(Debug, Error)]
-enum Problem {
+pub(super) enum Problem {
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
     #[error(
@@ -111,6 +111,19 @@ enum Problem {
 }
 
 impl GuestError {
+    /// A file that cannot be read.
+    pub fn unreadable(path: &Path, error: io::Error) -> Self {
+        Self::of_file(path, Problem::Unreadable(error))
+    }
+
+    /// What is wrong with a file.
+    pub(super) fn of_file(path: &Path, problem: Problem) -> Self {
+        Self {
+            origin: path.display().to_string(),
+            problem,
+        }
+    }
+
     /// A component that has all its names, and cannot be linked all the same.
     pub fn mismatch(origin: &str, error: &wasmtime::Error) -> Self {
         Self {
@@ -143,14 +156,13 @@ fn exports(shape: &Shape, wanted: &str) -> bool {
     exports.any(|export| export.split('@').next() == Some(wanted))
 }
 
-/// Reads a file, compiles it and checks that it is a guest.
-pub async fn load(guests: &Guests, path: &Path) -> Result<Checked, GuestError> {
-    let origin = path.display().to_string();
-    let bytes = fs::read(path).map_err(|error| GuestError {
-        origin: origin.clone(),
-        problem: Problem::Unreadable(error),
-    })?;
-    compile(guests, origin, bytes.into()).await
+/// Checks that a file is a guest, as far as that is seen without compiling it.
+pub fn look(path: &Path) -> Result<(), GuestError> {
+    let bytes = fs::read(path).map_err(Problem::Unreadable);
+    let shape = bytes.and_then(|bytes| shape(&bytes));
+    shape
+        .map(drop)
+        .map_err(|problem| GuestError::of_file(path, problem))
 }
 
 /// Compiles a component and checks that it is a guest. Messages say where it is from.
@@ -189,14 +201,18 @@ fn check(guests: &Guests, bytes: &[u8]) -> Result<Checked, Problem> {
     })
 }
 
+/// Refuses what is no component (component-model design, Binary.md): magic, version, and the layer, 0 for a core module.
+pub(super) fn preamble(bytes: &[u8]) -> Result<(), Problem> {
+    match bytes {
+        [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => Err(Problem::CoreModule),
+        [b'\0', b'a', b's', b'm', ..] => Ok(()),
+        _ => Err(Problem::NotWasm),
+    }
+}
+
 /// The shape of a component that imports and exports what a guest may and must.
 fn shape(bytes: &[u8]) -> Result<Shape, Problem> {
-    // The preamble (component-model design, Binary.md): magic, version, and the layer, 0 for a core module.
-    match bytes {
-        [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => return Err(Problem::CoreModule),
-        [b'\0', b'a', b's', b'm', ..] => {}
-        _ => return Err(Problem::NotWasm),
-    }
+    preamble(bytes)?;
     let shape = Shape::of(bytes).map_err(|error| Problem::Compile(error.to_string()))?;
     let flavour = Flavour::of(&shape);
     let imports = shape.imports.iter();
@@ -222,7 +238,7 @@ fn component(engine: &Engine, bytes: &[u8]) -> Result<Component, Problem> {
 }
 
 /// A line about an import that the host does not offer: its name, and what could provide it.
-fn missing(import: &str, flavour: Flavour) -> Option<String> {
+pub(super) fn missing(import: &str, flavour: Flavour) -> Option<String> {
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     let (package, name) = interface.split_once('/').unwrap_or((interface, ""));
     let hint = match OFFERED.iter().find(|(offered, ..)| *offered == package) {
@@ -291,7 +307,10 @@ mod tests {
             ("wasi:http/incoming-handler@0.2.3", "fanfare:sse/handler"),
             ("wasi:http/client@0.3.0", "world `app-async`"),
             ("wasi:clocks/monotonic-clock@0.3.0", "world `app-async`"),
-            ("wasi:clocks/monotonic-clock@0.4.0", "version 0.2. and 0.3. of"),
+            (
+                "wasi:clocks/monotonic-clock@0.4.0",
+                "version 0.2. and 0.3. of",
+            ),
             ("acme:billing/invoices", "wac plug"),
         ] {
             let line = missing(import, Flavour::Blocking).unwrap();

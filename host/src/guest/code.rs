@@ -34,6 +34,8 @@ const HOOK_TIME: Duration = Duration::from_secs(30);
 pub struct Code {
     /// Which one.
     pub version: VersionId,
+    /// The same, for people.
+    pub label: String,
     /// When it was made.
     pub since: SystemTime,
     shared: Arc<Shared>,
@@ -78,6 +80,7 @@ impl Code {
         };
         Ok(Self {
             version: *version,
+            label: version.short(),
             since: SystemTime::now(),
             shared: shared.clone(),
             world,
@@ -107,7 +110,7 @@ impl Code {
 
     /// Calls the server hook; says why it has not succeeded.
     pub async fn start(&self) -> Result<(), StartFailure> {
-        let span = error_span!("start", app = %self.shared.name);
+        let span = error_span!("start", app = %self.shared.name, version = %self.label);
         let reason = match self.call(Call::Start, &span).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => format!("`start` answered {}", sentence(&error)),
@@ -161,7 +164,7 @@ impl Code {
         }
         warn!(
             app = self.shared.name,
-            version = self.version.short(),
+            version = self.label,
             calls = self.calls(),
             "calls are stopped: they have not finished within {bound:?}"
         );

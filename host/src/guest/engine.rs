@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use tracing::{debug, info};
 use wasmtime::{
     Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    WasmBacktraceDetails,
 };
 
 use super::{
@@ -141,6 +142,8 @@ fn engine(flavour: Flavour, instances: u32, cache: Option<&Cache>) -> wasmtime::
         .max_wasm_stack(STACK_BYTES)
         .async_stack_size(2 * STACK_BYTES)
         .epoch_interruption(true)
+        // The lines of the source, where a guest brings along what tells them.
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
         .cache(cache.cloned());
     match flavour {
         Flavour::Blocking => config.concurrency_support(false),

@@ -2,6 +2,7 @@
 
 use std::{
     cmp::Reverse,
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -73,11 +74,6 @@ impl GuestLog {
         }
     }
 
-    /// The most lines in a second.
-    pub fn limit(&self) -> usize {
-        self.limit
-    }
-
     /// Takes room for a line.
     pub fn room(&self) -> Room {
         self.room_at(Instant::now())
@@ -115,6 +111,18 @@ impl GuestLog {
             text.push_str(" … (cut)");
         }
         text
+    }
+}
+
+/// What the log says once where it is full.
+impl fmt::Display for GuestLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the app's limit {} of {} a second is reached; what comes of it until the second is over is left out",
+            Limit::LogLines,
+            self.limit
+        )
     }
 }
 

@@ -4,9 +4,11 @@
 //!
 //! - [`engine`]: how guests are compiled, and where their instances lie.
 //! - [`threads`]: the threads they run on, and whose turn it is; [`ticker`]: the ticks that make them give it up.
-//! - [`check`]: what a component must be to serve as a guest; [`shape`]: what it imports and exports.
+//! - [`check`]: what a component must be to serve as a guest; [`shape`]: what it imports and exports;
+//!   [`inspect`]: that, and who made it.
 //! - [`app`]: a guest under a name: requests, hooks, new code in the place of old.
 //! - [`code`]: one version of a guest, ready to be called; [`version`]: what it is known by.
+//! - [`versions`]: those that each app has run, and may run again; [`deploys`]: how one takes the place of another.
 //! - [`blocking`] and [`asynchronous`]: the two worlds: which instance a call runs in, and what it takes along.
 //! - [`call`]: a call, the store it runs in, and what became of it.
 //! - [`shared`]: what all calls of an app share: hub, publishers, registry, grants.
@@ -29,9 +31,11 @@ pub mod blocking;
 pub mod call;
 pub mod check;
 pub mod code;
+pub mod deploys;
 pub mod engine;
 pub mod error;
 pub mod imports;
+pub mod inspect;
 pub mod limits;
 pub mod log;
 pub mod origin;
@@ -45,3 +49,4 @@ pub mod state;
 pub mod threads;
 pub mod ticker;
 pub mod version;
+pub mod versions;

@@ -113,11 +113,7 @@ impl Output {
             (Room::Free, Stream::Stderr) => {
                 warn!(target: "fanfare::guest", stream = "stderr", "{line}");
             }
-            (Room::JustFull, _) => warn!(
-                "the app's limit `log-lines` of {} a second is reached; what it prints until the second is over is \
-                 left out",
-                self.log.limit()
-            ),
+            (Room::JustFull, _) => warn!("{}", self.log),
             (Room::Full, _) => {}
         });
         if self.stream == Stream::Stderr {

@@ -37,20 +37,22 @@ impl Bodies {
         }
     }
 
-    /// Reads a body of at most so many bytes, and the room that it takes for as long as it is held.
+    /// Reads a body of at most so many bytes, and the room that it takes for as long as it is held. `setting` is where the
+    /// limit is set, for the client.
     pub async fn read(
         &self,
         body: Incoming,
         limit: u64,
+        setting: &str,
     ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refused> {
         if body.is_end_stream() {
             return Ok((Bytes::new(), None));
         }
         // A length that is announced is refused before it is sent.
         if body.size_hint().lower() > limit {
-            return Err(too_large(limit));
+            return Err(too_large(limit, setting));
         }
-        let read = timeout(self.timeout, self.collect(body, limit)).await;
+        let read = timeout(self.timeout, self.collect(body, limit, setting)).await;
         let late = |_| {
             Refused(
                 StatusCode::REQUEST_TIMEOUT,
@@ -64,6 +66,7 @@ impl Bodies {
         &self,
         mut body: Incoming,
         limit: u64,
+        setting: &str,
     ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refused> {
         let mut bytes = BytesMut::new();
         let mut room: Option<OwnedSemaphorePermit> = None;
@@ -77,7 +80,7 @@ impl Bodies {
             };
             let length = bytes.len() + data.len();
             if length as u64 > limit {
-                return Err(too_large(limit));
+                return Err(too_large(limit, setting));
             }
             let pieces = length.div_ceil(PIECE) - bytes.len().div_ceil(PIECE);
             let taken = self.room.clone().try_acquire_many_owned(pieces as u32);
@@ -95,9 +98,9 @@ impl Bodies {
     }
 }
 
-fn too_large(limit: u64) -> Refused {
+fn too_large(limit: u64, setting: &str) -> Refused {
     Refused(
         StatusCode::PAYLOAD_TOO_LARGE,
-        format!("The body is over the app's limit `request-body` of {limit} bytes."),
+        format!("The body is over {setting} of {limit} bytes."),
     )
 }

@@ -7,6 +7,7 @@ use super::exposition::Exposition;
 use crate::{
     guest::{
         app::{App, Phase},
+        limits::Limit,
         outgoing::Ending,
     },
     hub::{Figures, delivery::Engine},
@@ -15,11 +16,16 @@ use crate::{
 /// A metric with one sample for each app: its name, its help, and where its value is.
 type OfApp<F, V> = (&'static str, &'static str, fn(&F) -> V);
 
-const APP_GAUGES: [OfApp<AppFigures, usize>; 6] = [
+const APP_GAUGES: [OfApp<AppFigures, usize>; 7] = [
     (
         "fanfare_app_serving",
         "Whether the app takes requests: 1, or 0 before its start has succeeded and during shutdown.",
         |app| app.serving.into(),
+    ),
+    (
+        "fanfare_calls",
+        "Calls of the guest in flight, hooks included; `limits.calls` bounds those of its handler.",
+        |app| app.calls,
     ),
     ("fanfare_connections", "Open event streams.", |app| {
         app.hub.connections
@@ -92,6 +98,10 @@ pub struct AppFigures {
     pub name: String,
     /// Whether it takes requests.
     pub serving: bool,
+    /// Calls in flight.
+    pub calls: usize,
+    /// How often each of its limits was reached.
+    pub limits: [(Limit, u64); Limit::ALL.len()],
     /// Its hub.
     pub hub: Figures,
     /// What its requests were answered with.
@@ -119,6 +129,8 @@ impl AppFigures {
         Self {
             name: app.shared.name.clone(),
             serving: app.phase() == Phase::Serving,
+            calls: app.calls(),
+            limits: app.shared.reached.figures(),
             hub: app.shared.hub.figures(),
             answers: app.answers.figures(),
             outgoing_in_flight: app.shared.outgoing.in_flight(),
@@ -197,6 +209,15 @@ fn of_apps(apps: &[AppFigures], page: &mut Exposition) {
             outgoing.sample(&[("app", &app.name), ("ending", ending.name())], count);
         }
     }
+    let mut reached = page.counter(
+        "fanfare_limits_reached_total",
+        "How often something was refused or stopped because a limit of the app was reached, by the limit.",
+    );
+    for app in apps {
+        for (limit, count) in app.limits {
+            reached.sample(&[("app", &app.name), ("limit", limit.name())], count);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -214,6 +235,8 @@ mod tests {
         let app = |name: &str| AppFigures {
             name: name.into(),
             serving: name == "a",
+            calls: 1,
+            limits: Limit::ALL.map(|limit| (limit, 30 + limit as u64)),
             hub: Figures {
                 connections: 1,
                 channels: 2,
@@ -249,6 +272,7 @@ mod tests {
         expected.push("fanfare_app_serving{app=\"a\"} 1".into());
         expected.push("fanfare_app_serving{app=\"b\"} 0".into());
         for (name, value) in [
+            ("fanfare_calls", 1),
             ("fanfare_connections", 1),
             ("fanfare_channels", 2),
             ("fanfare_queued_bytes", 3),
@@ -289,6 +313,12 @@ mod tests {
                 format!(
                     "fanfare_outgoing_requests_total{{app=\"{app}\",ending=\"{ending}\"}} {value}"
                 )
+            }));
+        }
+        for app in ["a", "b"] {
+            expected.extend(Limit::ALL.iter().zip(30..).map(|(limit, value)| {
+                let limit = limit.name();
+                format!("fanfare_limits_reached_total{{app=\"{app}\",limit=\"{limit}\"}} {value}")
             }));
         }
         assert_eq!(samples, expected);

@@ -10,7 +10,7 @@
 //! - [`service`]: a request: its app, its answer.
 //! - [`body`]: the body of a request, within limits.
 //! - [`routes`]: which app a path belongs to.
-//! - [`response`]: an answer as HTTP.
+//! - [`response`]: an answer as HTTP; [`failure`]: what is shown of a guest that failed.
 //! - [`health`]: whether the node lives, and whether it serves.
 //! - [`admin`]: what the admin listener answers.
 //! - [`metrics`]: which metrics there are; [`exposition`]: how they are written.
@@ -18,6 +18,7 @@
 pub mod admin;
 pub mod body;
 pub mod exposition;
+mod failure;
 pub mod health;
 pub mod listener;
 pub mod metrics;

@@ -13,9 +13,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    failure::failure,
     stuck::{Streams, Waiting},
     takeover::Exit,
 };
@@ -79,7 +81,7 @@ pub fn response(
             }
         },
         Answer::Busy(reason) => busy(&reason, request, reconnect),
-        Answer::Failed(text) => plain(StatusCode::INTERNAL_SERVER_ERROR, &text),
+        Answer::Failed(text) => failure(&text, request),
     }
 }
 
@@ -110,6 +112,17 @@ pub fn plain(status: StatusCode, text: &str) -> Response<Body> {
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A value as JSON with a status.
+pub fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    let text = serde_json::to_string(value).unwrap_or_else(|error| format!("\"{error}\""));
+    let mut response = plain(status, &text);
+    let content_type = HeaderValue::from_static("application/json");
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
     response
 }
 
@@ -171,13 +184,18 @@ fn asks_for_a_stream(request: &HeaderMap) -> bool {
 }
 
 fn wants_events(request: &HeaderMap) -> bool {
+    accepts(request, "text/event-stream")
+}
+
+/// Whether the client names a media type among those that it accepts.
+pub(super) fn accepts(request: &HeaderMap, media: &str) -> bool {
     let accepted = request
         .get_all(header::ACCEPT)
         .iter()
         .filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|range| {
-        let media = range.split(';').next().unwrap_or_default();
-        media.trim().eq_ignore_ascii_case("text/event-stream")
+        let range = range.split(';').next().unwrap_or_default();
+        range.trim().eq_ignore_ascii_case(media)
     })
 }
 

@@ -98,7 +98,11 @@ impl Node {
         peer: Peer,
         id: &str,
     ) -> Response<Body> {
-        let (body, room) = match self.bodies.read(body, app.shared.limits.request_body).await {
+        let limit = app.shared.limits.request_body;
+        let read = self
+            .bodies
+            .read(body, limit, "the app's limit `request-body`");
+        let (body, room) = match read.await {
             Ok(read) => read,
             Err(Refused(status, text)) => return plain(status, &text),
         };

@@ -3,11 +3,27 @@
 use fanfare_tests::{client::Request, stream::End};
 use serde_json::json;
 
-use crate::probe::{self, Probe};
+use crate::{
+    flavour::{Flavour, in_both_flavours},
+    probe::{self, Probe},
+};
 
-#[test]
-fn a_connection_tells_of_itself() {
-    let node = probe::start();
+in_both_flavours!(
+    a_connection_tells_of_itself,
+    ids_of_connections_differ,
+    a_request_is_upgraded_or_answered_once,
+    malformed_options_are_refused_and_the_request_may_still_be_answered,
+    nothing_reaches_a_closed_connection,
+    what_is_sent_is_checked,
+    past_the_limit_of_connections_clients_are_told_to_come_back,
+    a_connection_hears_so_many_channels,
+    any_method_may_be_upgraded,
+    the_end_of_a_connection_is_waited_for,
+    waiting_for_an_end_is_bounded,
+);
+
+fn a_connection_tells_of_itself(flavour: Flavour) {
+    let node = flavour.start();
     let steps = json!([
         ["upgrade"],
         ["id"],
@@ -36,9 +52,8 @@ fn a_connection_tells_of_itself() {
     assert_eq!(results.ok(9), &json!([]));
 }
 
-#[test]
-fn ids_of_connections_differ() {
-    let node = probe::start();
+fn ids_of_connections_differ(flavour: Flavour) {
+    let node = flavour.start();
     let mut ids: Vec<_> = (0..20)
         .map(|n| {
             node.listen(&n.to_string(), json!([["upgrade"]])).wait_end();
@@ -50,9 +65,8 @@ fn ids_of_connections_differ() {
     assert_eq!(ids.len(), 20);
 }
 
-#[test]
-fn a_request_is_upgraded_or_answered_once() {
-    let node = probe::start();
+fn a_request_is_upgraded_or_answered_once(flavour: Flavour) {
+    let node = flavour.start();
     let steps = json!([
         ["upgrade"],
         ["register", "news"],
@@ -89,9 +103,8 @@ fn a_request_is_upgraded_or_answered_once() {
     }
 }
 
-#[test]
-fn malformed_options_are_refused_and_the_request_may_still_be_answered() {
-    let node = probe::start();
+fn malformed_options_are_refused_and_the_request_may_still_be_answered(flavour: Flavour) {
+    let node = flavour.start();
     for (options, parts) in [
         (json!({ "ping": 99 }), ["ping-interval", "99", "100"]),
         (
@@ -125,9 +138,8 @@ fn malformed_options_are_refused_and_the_request_may_still_be_answered() {
     }
 }
 
-#[test]
-fn nothing_reaches_a_closed_connection() {
-    let node = probe::start();
+fn nothing_reaches_a_closed_connection(flavour: Flavour) {
+    let node = flavour.start();
     let mut stream = node.listen(
         "gone",
         json!([
@@ -150,9 +162,8 @@ fn nothing_reaches_a_closed_connection() {
     assert_eq!(results.ok(7), 0);
 }
 
-#[test]
-fn what_is_sent_is_checked() {
-    let node = probe::start();
+fn what_is_sent_is_checked(flavour: Flavour) {
+    let node = flavour.start();
     let mut stream = node.listen(
         "checked",
         json!([
@@ -171,11 +182,9 @@ fn what_is_sent_is_checked() {
     );
 }
 
-#[test]
-fn past_the_limit_of_connections_clients_are_told_to_come_back() {
-    let node = probe::configured(
-        "[apps.probe.limits]\nconnections = 1\n[node]\nreconnect-within = \"3s\"",
-    );
+fn past_the_limit_of_connections_clients_are_told_to_come_back(flavour: Flavour) {
+    let node = flavour
+        .configured("[apps.probe.limits]\nconnections = 1\n[node]\nreconnect-within = \"3s\"");
     let first = node.listen("first", json!([["upgrade"], ["register", "news"]]));
     node.results("first").all_ok();
 
@@ -214,9 +223,8 @@ fn past_the_limit_of_connections_clients_are_told_to_come_back() {
     assert_eq!(fourth.next_event().data, "registered");
 }
 
-#[test]
-fn a_connection_hears_so_many_channels() {
-    let node = probe::configured("[apps.probe.limits]\nchannels-per-connection = 2");
+fn a_connection_hears_so_many_channels(flavour: Flavour) {
+    let node = flavour.configured("[apps.probe.limits]\nchannels-per-connection = 2");
     let mut stream = node.listen(
         "many",
         json!([
@@ -244,9 +252,8 @@ fn a_connection_hears_so_many_channels() {
     assert_eq!(stream.next_event().data, "heard");
 }
 
-#[test]
-fn any_method_may_be_upgraded() {
-    let node = probe::start();
+fn any_method_may_be_upgraded(flavour: Flavour) {
+    let node = flavour.start();
     for method in ["GET", "POST", "PUT", "REPORT"] {
         let request = Request::new(
             method,
@@ -254,4 +261,49 @@ fn any_method_may_be_upgraded() {
         );
         assert_eq!(node.open(&request).next_event().data, "hello", "{method}");
     }
+}
+
+fn the_end_of_a_connection_is_waited_for(flavour: Flavour) {
+    let node = flavour.start();
+    let steps = json!([
+        ["upgrade"],
+        ["register", "news"],
+        ["send", "hello"],
+        ["closed"],
+        ["closed", 0]
+    ]);
+    let mut left = node.listen("left", steps.clone());
+    assert_eq!(left.next_event().data, "hello");
+    left.close();
+    // A second time it is known at once.
+    for step in [3, 4] {
+        assert_eq!(node.results("left").ok(step), "ClientGone");
+    }
+
+    let mut removed = node.listen("removed", steps);
+    assert_eq!(removed.next_event().data, "hello");
+    let id = node.connection("removed");
+    node.run(json!([["remove", "news", id]])).all_ok();
+    assert_eq!(node.results("removed").ok(3), "Closed");
+    assert_eq!(removed.wait_end(), End::Complete);
+}
+
+fn waiting_for_an_end_is_bounded(flavour: Flavour) {
+    let node = flavour.start();
+    let mut stream = node.listen(
+        "open",
+        json!([
+            ["upgrade"],
+            ["closed", 0],
+            ["closed", 20],
+            ["send", "still open"],
+            ["closed", 60_000]
+        ]),
+    );
+    assert_eq!(stream.next_event().data, "still open");
+    stream.close();
+    // Far sooner than the bound.
+    let results = node.results("open");
+    assert!(results.ok(1).is_null() && results.ok(2).is_null());
+    assert_eq!(results.ok(4), "ClientGone");
 }

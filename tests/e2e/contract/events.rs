@@ -3,15 +3,26 @@
 use serde_json::{Value, json};
 
 use super::assert_refused;
-use crate::probe::{self, Probe};
+use crate::{
+    flavour::{Flavour, in_both_flavours},
+    probe::{self, Probe},
+};
+
+in_both_flavours!(
+    ids_that_break_a_stream_or_cost_a_preflight_are_refused,
+    types_that_break_a_stream_are_refused,
+    json_mistakes_are_named_by_line_and_column,
+    data_over_the_limit_is_refused_and_the_limit_named,
+    a_ready_made_event_beats_the_fields,
+    a_message_with_neither_event_nor_data_is_refused,
+);
 
 fn publish(message: Value) -> Value {
     json!(["publish", "news", message])
 }
 
-#[test]
-fn ids_that_break_a_stream_or_cost_a_preflight_are_refused() {
-    let node = probe::start();
+fn ids_that_break_a_stream_or_cost_a_preflight_are_refused(flavour: Flavour) {
+    let node = flavour.start();
     let long = "x".repeat(10_240);
     for (id, parts) in [
         (json!(""), ["empty", "leave it out"]),
@@ -36,9 +47,8 @@ fn ids_that_break_a_stream_or_cost_a_preflight_are_refused() {
     }
 }
 
-#[test]
-fn types_that_break_a_stream_are_refused() {
-    let node = probe::start();
+fn types_that_break_a_stream_are_refused(flavour: Flavour) {
+    let node = flavour.start();
     for (event_type, part) in [
         (json!("a\nb"), "'\\n'"),
         (json!("a\rb"), "'\\r'"),
@@ -58,9 +68,8 @@ fn types_that_break_a_stream_are_refused() {
     .all_ok();
 }
 
-#[test]
-fn json_mistakes_are_named_by_line_and_column() {
-    let node = probe::start();
+fn json_mistakes_are_named_by_line_and_column(flavour: Flavour) {
+    let node = flavour.start();
     for (text, place) in [
         ("{\"a\": tru}", "line 1 column 10"),
         ("{\n  \"a\": 1,\n}", "line 3 column 1"),
@@ -84,9 +93,9 @@ fn json_mistakes_are_named_by_line_and_column() {
     );
 }
 
-#[test]
-fn data_over_the_limit_is_refused_and_the_limit_named() {
-    let node = probe::configured("[apps.probe.limits]\nevent-data = \"1KiB\"\nmemory = \"256MiB\"");
+fn data_over_the_limit_is_refused_and_the_limit_named(flavour: Flavour) {
+    let node =
+        flavour.configured("[apps.probe.limits]\nevent-data = \"1KiB\"\nmemory = \"256MiB\"");
     for bytes in [1025, 50 << 20] {
         let message = json!({ "data": { "repeat": ["x", bytes] } });
         assert_refused(
@@ -109,9 +118,8 @@ fn data_over_the_limit_is_refused_and_the_limit_named() {
     );
 }
 
-#[test]
-fn a_ready_made_event_beats_the_fields() {
-    let node = probe::start();
+fn a_ready_made_event_beats_the_fields(flavour: Flavour) {
+    let node = flavour.start();
     let mut stream = node.subscribe("news");
     let ready = json!({ "id": "ready", "type": "ready", "data": "ready" });
     node.run(json!([publish(
@@ -128,9 +136,8 @@ fn a_ready_made_event_beats_the_fields() {
     assert_ne!(id, "a b");
 }
 
-#[test]
-fn a_message_with_neither_event_nor_data_is_refused() {
-    let node = probe::start();
+fn a_message_with_neither_event_nor_data_is_refused(flavour: Flavour) {
+    let node = flavour.start();
     assert_refused(&node, publish(json!({})), "invalid", &["neither", "data"]);
     assert_refused(
         &node,

@@ -3,11 +3,25 @@
 use serde_json::json;
 
 use super::assert_refused;
-use crate::probe::{self, Probe};
+use crate::{
+    flavour::{Flavour, in_both_flavours},
+    probe::Probe,
+};
 
-#[test]
-fn before_its_start_a_publisher_does_nothing_and_says_so() {
-    let node = probe::configured(
+in_both_flavours!(
+    before_its_start_a_publisher_does_nothing_and_says_so,
+    handles_made_in_the_same_way_lead_to_the_same_publisher,
+    a_broker_is_opened_by_its_label_where_it_was_granted,
+    redis_is_out_of_reach_without_a_grant,
+    names_of_channels_are_checked,
+    removing_what_is_not_there_is_not_found,
+    who_hears_a_channel_is_counted_and_named,
+    the_history_gives_the_newest_events_as_they_were_published,
+    a_receipt_tells_the_id_and_how_many_it_went_to,
+);
+
+fn before_its_start_a_publisher_does_nothing_and_says_so(flavour: Flavour) {
+    let node = flavour.configured(
         "[apps.probe.variables]\nstart = '[[\"in-memory\"], [\"set-publisher\", \"publisher\"]]'",
     );
     for step in [
@@ -28,9 +42,8 @@ fn before_its_start_a_publisher_does_nothing_and_says_so() {
         .all_ok();
 }
 
-#[test]
-fn handles_made_in_the_same_way_lead_to_the_same_publisher() {
-    let node = probe::start();
+fn handles_made_in_the_same_way_lead_to_the_same_publisher(flavour: Flavour) {
+    let node = flavour.start();
     let mut stream = node.subscribe("news");
     let results = node.run(json!([
         ["in-memory"],
@@ -42,9 +55,8 @@ fn handles_made_in_the_same_way_lead_to_the_same_publisher() {
     assert_eq!(stream.next_event().data, "x");
 }
 
-#[test]
-fn a_broker_is_opened_by_its_label_where_it_was_granted() {
-    let node = probe::configured(
+fn a_broker_is_opened_by_its_label_where_it_was_granted(flavour: Flavour) {
+    let node = flavour.configured(
         "[apps.probe.capabilities]\nbrokers = [\"local\", \"second\"]\n\
          [brokers.local]\ntype = \"memory\"\n[brokers.second]\ntype = \"memory\"\n[brokers.secret]\ntype = \"memory\"",
     );
@@ -96,9 +108,8 @@ fn a_broker_is_opened_by_its_label_where_it_was_granted() {
     assert_eq!(stream.next_event().data, "local");
 }
 
-#[test]
-fn redis_is_out_of_reach_without_a_grant() {
-    let node = probe::start();
+fn redis_is_out_of_reach_without_a_grant(flavour: Flavour) {
+    let node = flavour.start();
     assert_refused(
         &node,
         json!(["connect-redis", "redis://127.0.0.1:1"]),
@@ -113,9 +124,8 @@ fn redis_is_out_of_reach_without_a_grant() {
     );
 }
 
-#[test]
-fn names_of_channels_are_checked() {
-    let node = probe::start();
+fn names_of_channels_are_checked(flavour: Flavour) {
+    let node = flavour.start();
     let long = "ä".repeat(128);
     for (name, part) in [
         ("", "empty"),
@@ -156,9 +166,8 @@ fn names_of_channels_are_checked() {
     assert_eq!(stream.next_event().data, "heard");
 }
 
-#[test]
-fn removing_what_is_not_there_is_not_found() {
-    let node = probe::start();
+fn removing_what_is_not_there_is_not_found(flavour: Flavour) {
+    let node = flavour.start();
     let mut stream = node.listen(
         "here",
         json!([["upgrade"], ["register", "news"], ["send", "registered"]]),
@@ -182,9 +191,8 @@ fn removing_what_is_not_there_is_not_found() {
     stream.wait_end();
 }
 
-#[test]
-fn who_hears_a_channel_is_counted_and_named() {
-    let node = probe::start();
+fn who_hears_a_channel_is_counted_and_named(flavour: Flavour) {
+    let node = flavour.start();
     assert_eq!(node.ask(json!(["subscribers", "news"])), 0);
     assert_eq!(node.ask(json!(["presence", "news"])), json!([]));
     let _streams: Vec<_> = (0..3)
@@ -203,9 +211,8 @@ fn who_hears_a_channel_is_counted_and_named() {
     assert_eq!(node.ask(json!(["presence", "news"])), json!(ids));
 }
 
-#[test]
-fn the_history_gives_the_newest_events_as_they_were_published() {
-    let node = probe::configured("[apps.probe.history]\nevents = 3");
+fn the_history_gives_the_newest_events_as_they_were_published(flavour: Flavour) {
+    let node = flavour.configured("[apps.probe.history]\nevents = 3");
     let events = [
         json!({ "id": "one", "type": "t", "data": "a\nb", "retry": 7 }),
         json!({ "id": { "any": "zwei ☂" }, "type": null, "data": { "json": "{\"a\": 1}" }, "retry": null }),
@@ -230,9 +237,8 @@ fn the_history_gives_the_newest_events_as_they_were_published() {
     assert_eq!(node.ask(json!(["history", "other", 10])), json!([]));
 }
 
-#[test]
-fn a_receipt_tells_the_id_and_how_many_it_went_to() {
-    let node = probe::start();
+fn a_receipt_tells_the_id_and_how_many_it_went_to(flavour: Flavour) {
+    let node = flavour.start();
     let _streams = [node.subscribe("news"), node.subscribe("news")];
     let first = node.ask(json!(["publish", "news", "x"]));
     let second = node.ask(json!(["publish", "news", "x"]));

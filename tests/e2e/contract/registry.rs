@@ -4,14 +4,24 @@ use serde_json::json;
 
 use super::assert_refused;
 use crate::{
-    guests,
-    probe::{self, Probe},
+    flavour::{Flavour, in_both_flavours},
+    probe::Probe,
 };
 use fanfare_tests::node::Node;
 
-#[test]
-fn values_outlive_the_call_that_set_them() {
-    let node = probe::start();
+in_both_flavours!(
+    values_outlive_the_call_that_set_them,
+    setting_replaces_a_value_of_any_kind_and_removing_tells_whether_there_was_one,
+    the_wrong_kind_is_refused_and_both_kinds_are_named,
+    names_are_checked,
+    limits_are_named_and_a_refused_value_changes_nothing,
+    apps_share_nothing,
+    variables_are_read,
+    nothing_else_of_the_machine_is_there,
+);
+
+fn values_outlive_the_call_that_set_them(flavour: Flavour) {
+    let node = flavour.start();
     node.run(json!([
         ["set-text", "motto", "größe ☂"],
         ["set-bytes", "raw", "\u{0}\u{7f}"],
@@ -50,9 +60,8 @@ fn values_outlive_the_call_that_set_them() {
     );
 }
 
-#[test]
-fn setting_replaces_a_value_of_any_kind_and_removing_tells_whether_there_was_one() {
-    let node = probe::start();
+fn setting_replaces_a_value_of_any_kind_and_removing_tells_whether_there_was_one(flavour: Flavour) {
+    let node = flavour.start();
     let results = node.run(json!([
         ["set-text", "a", "1"],
         ["set-bytes", "a", "2"],
@@ -71,9 +80,8 @@ fn setting_replaces_a_value_of_any_kind_and_removing_tells_whether_there_was_one
     );
 }
 
-#[test]
-fn the_wrong_kind_is_refused_and_both_kinds_are_named() {
-    let node = probe::start();
+fn the_wrong_kind_is_refused_and_both_kinds_are_named(flavour: Flavour) {
+    let node = flavour.start();
     node.run(json!([
         ["set-text", "text", "x"],
         ["set-bytes", "bytes", "x"]
@@ -106,9 +114,8 @@ fn the_wrong_kind_is_refused_and_both_kinds_are_named() {
     }
 }
 
-#[test]
-fn names_are_checked() {
-    let node = probe::start();
+fn names_are_checked(flavour: Flavour) {
+    let node = flavour.start();
     for name in ["", "a\nb", &"x".repeat(256)] {
         for setter in ["set-text", "set-bytes"] {
             assert_refused(
@@ -130,10 +137,9 @@ fn names_are_checked() {
         .all_ok();
 }
 
-#[test]
-fn limits_are_named_and_a_refused_value_changes_nothing() {
+fn limits_are_named_and_a_refused_value_changes_nothing(flavour: Flavour) {
     let node =
-        probe::configured("[apps.probe.limits]\nregistry-entries = 3\nregistry-bytes = \"1KiB\"");
+        flavour.configured("[apps.probe.limits]\nregistry-entries = 3\nregistry-bytes = \"1KiB\"");
     // The publisher is one of the three.
     node.run(json!([["set-text", "a", "old"], ["set-text", "b", ""]]))
         .all_ok();
@@ -165,11 +171,10 @@ fn limits_are_named_and_a_refused_value_changes_nothing() {
     .all_ok();
 }
 
-#[test]
-fn apps_share_nothing() {
+fn apps_share_nothing(flavour: Flavour) {
     let node = Node::config(&format!(
         "[apps.one]\ncomponent = {0:?}\nroute = \"/one\"\n[apps.two]\ncomponent = {0:?}\nroute = \"/two\"",
-        guests::PROBE
+        flavour.probe()
     ))
     .start();
     let run = |app: &str, steps: serde_json::Value| {
@@ -190,9 +195,8 @@ fn apps_share_nothing() {
     );
 }
 
-#[test]
-fn variables_are_read() {
-    let node = Node::serve(guests::PROBE)
+fn variables_are_read(flavour: Flavour) {
+    let node = Node::serve(flavour.probe())
         .var("greeting", "hello = \"world\"")
         .var("empty", "")
         .start();
@@ -207,9 +211,8 @@ fn variables_are_read() {
     assert_eq!(json!(values), json!(["hello = \"world\"", "", null, all]));
 }
 
-#[test]
-fn nothing_else_of_the_machine_is_there() {
-    let node = Node::serve(guests::PROBE)
+fn nothing_else_of_the_machine_is_there(flavour: Flavour) {
+    let node = Node::serve(flavour.probe())
         .env("SECRET_OF_THE_HOST", "x")
         .start();
     let results = node.run(json!([

@@ -5,13 +5,24 @@ use serde_json::json;
 
 use super::assert_refused;
 use crate::{
+    flavour::{Flavour, in_both_flavours},
     guests,
     probe::{self, Probe},
 };
 
-#[test]
-fn a_request_is_read_as_it_came() {
-    let node = probe::start();
+in_both_flavours!(
+    a_request_is_read_as_it_came,
+    a_query_may_be_missing_or_empty,
+    headers_that_are_not_utf_8_are_bytes,
+    an_answer_arrives_as_it_was_given,
+    a_wrong_answer_is_refused_and_another_may_be_given,
+    a_handler_goes_on_after_its_answer,
+    an_error_after_the_answer_is_only_logged,
+    closed_after_the_answer_is_no_mistake,
+);
+
+fn a_request_is_read_as_it_came(flavour: Flavour) {
+    let node = flavour.start();
     let steps = json!([
         ["request.method"],
         ["request.path"],
@@ -64,18 +75,16 @@ fn a_request_is_read_as_it_came() {
     );
 }
 
-#[test]
-fn a_query_may_be_missing_or_empty() {
-    let node = probe::start();
+fn a_query_may_be_missing_or_empty(flavour: Flavour) {
+    let node = flavour.start();
     let query = |target: &str| node.post(target, "[[\"request.query\"]]").json()[0]["ok"].clone();
     assert_eq!(query("/x"), json!(null));
     assert_eq!(query("/x?"), "");
     assert_eq!(query("/x?a?b=c"), "a?b=c");
 }
 
-#[test]
-fn headers_that_are_not_utf_8_are_bytes() {
-    let node = probe::start();
+fn headers_that_are_not_utf_8_are_bytes(flavour: Flavour) {
+    let node = flavour.start();
     let steps = "[[\"request.header\",\"x-odd\"],[\"request.headers\"]]";
     let mut socket = node.connect();
     socket.write(format!(
@@ -94,9 +103,8 @@ fn headers_that_are_not_utf_8_are_bytes() {
     );
 }
 
-#[test]
-fn an_answer_arrives_as_it_was_given() {
-    let node = probe::start();
+fn an_answer_arrives_as_it_was_given(flavour: Flavour) {
+    let node = flavour.start();
     let answer = json!({ "status": 418, "headers": [["X-A", "1"], ["x-a", "2"], ["content-type", "text/x"]], "body": "tea" });
     let response = node.request(&probe::request("", &json!([["request.respond", answer]])));
     assert_eq!((response.status(), response.text()), (418, "tea"));
@@ -105,9 +113,8 @@ fn an_answer_arrives_as_it_was_given() {
     assert_eq!(response.header("content-length"), Some("3"));
 }
 
-#[test]
-fn a_wrong_answer_is_refused_and_another_may_be_given() {
-    let node = probe::configured("[apps.probe.limits]\nresponse-body = \"1KiB\"");
+fn a_wrong_answer_is_refused_and_another_may_be_given(flavour: Flavour) {
+    let node = flavour.configured("[apps.probe.limits]\nresponse-body = \"1KiB\"");
     let header = |name: &str, value: &str| json!({ "headers": [[name, value]] });
     for (answer, case, parts) in [
         (json!({ "status": 99 }), "invalid", ["200 to 599", "99"]),
@@ -159,9 +166,8 @@ fn a_wrong_answer_is_refused_and_another_may_be_given() {
     assert_eq!(largest.body.len(), 1024);
 }
 
-#[test]
-fn a_handler_goes_on_after_its_answer() {
-    let node = probe::start();
+fn a_handler_goes_on_after_its_answer(flavour: Flavour) {
+    let node = flavour.start();
     let steps = json!([["request.respond", { "body": "at once" }], ["wait-for", "go"], ["publish", "news", "later"]]);
     let response = node.request(&probe::request("later", &steps));
     assert_eq!(response.text(), "at once");
@@ -191,17 +197,15 @@ fn a_handler_that_neither_answers_nor_upgrades_has_failed() {
     );
 }
 
-#[test]
-fn an_error_after_the_answer_is_only_logged() {
-    let node = probe::start();
+fn an_error_after_the_answer_is_only_logged(flavour: Flavour) {
+    let node = flavour.start();
     let steps = json!([["request.respond", { "body": "fine" }], ["fail", "unavailable", "the moon is not full"]]);
     assert_eq!(node.request(&probe::request("", &steps)).text(), "fine");
     assert!(node.wait_for_log("the moon is not full").contains("ERROR"));
 }
 
-#[test]
-fn closed_after_the_answer_is_no_mistake() {
-    let node = probe::start();
+fn closed_after_the_answer_is_no_mistake(flavour: Flavour) {
+    let node = flavour.start();
     let steps = json!([
         ["upgrade"],
         ["close"],

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fanfare_guest::{
     App, Connection, Error, Event, Publisher, Redis, Request, Response, Result, Upgrade, config,
-    registry, sleep,
+    registry,
 };
 
 struct Quickstart;
@@ -58,8 +58,8 @@ fn count_to_ten(
     let event = Event::new("").event_type(name);
     for index in 0..10 {
         publisher.publish(channel, event.clone().data(index.to_string()))?;
-        sleep(interval);
-        if !stream.is_open() {
+        // A pause that ends at once where the client leaves.
+        if stream.closed(Some(interval)).is_some() {
             return Ok(());
         }
     }
@@ -72,5 +72,7 @@ fn count_to_ten(
 
 fanfare_guest::export!(Quickstart);
 
+#[cfg(test)]
+use fanfare_guest::testing;
 #[cfg(test)]
 mod tests;

@@ -1,29 +1,35 @@
 //! What a node keeps, and what it answers.
 //!
 //! One file per concept: `streams` (requests, connections), `publishing` (channels, history), `redis`, `registry`,
-//! `checks` (events, names, responses, origins). Time is here, for all of them.
+//! `checks` (events, names, responses, origins), `clock` (time, and what falls due), `tasks` (asynchronous code).
 
 mod checks;
+mod clock;
 mod publishing;
 mod redis;
 mod registry;
 mod streams;
+mod tasks;
 
 use std::{
     cell::{RefCell, RefMut},
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     rc::Rc,
     time::Duration,
 };
 
 use super::{Published, Upstream};
-use crate::{CloseReason, Disconnection, http, redis::Value};
+use crate::{Disconnection, http, redis::Value};
 
 pub use checks::check_name;
 pub use publishing::PublisherKind;
 pub use redis::{RedisAddress, check_command};
 pub use registry::Stored;
 pub use streams::{Answer, RequestState};
+
+/// What a test is told whose guest never returns.
+const FOR_EVER: &str = "the guest waits for ever: nothing is left to happen in this host; should its client hang \
+                        up, by `Request::hang_up_after`, or other code run, by `Host::after`?";
 
 thread_local! {
     /// The hosts whose guests are running in this thread, the innermost last.
@@ -34,7 +40,8 @@ thread_local! {
 #[derive(Default)]
 pub struct Fake {
     state: RefCell<State>,
-    scheduled: RefCell<Vec<Scheduled>>,
+    scheduled: RefCell<Vec<clock::Scheduled>>,
+    tasks: RefCell<VecDeque<tasks::Task>>,
 }
 
 /// Another server, as a test plays it.
@@ -85,11 +92,6 @@ impl Default for State {
     }
 }
 
-struct Scheduled {
-    at: Duration,
-    code: Box<dyn FnOnce(Rc<Fake>)>,
-}
-
 impl Fake {
     /// The host of the guest that is running.
     pub fn current() -> Rc<Self> {
@@ -114,71 +116,5 @@ impl Fake {
 
     pub fn state(&self) -> RefMut<'_, State> {
         self.state.borrow_mut()
-    }
-
-    /// Runs code after so much time.
-    pub fn schedule(&self, after: Duration, code: impl FnOnce(Rc<Fake>) + 'static) {
-        let at = self.state().now.saturating_add(after);
-        self.scheduled.borrow_mut().push(Scheduled {
-            at,
-            code: Box::new(code),
-        });
-    }
-
-    /// Lets time pass, and does what falls due at its own time.
-    pub fn advance(self: &Rc<Self>, duration: Duration) {
-        let end = self.state().now.saturating_add(duration);
-        loop {
-            let in_state = self.state().next_end().filter(|(at, ..)| *at <= end);
-            let limit = in_state.map_or(end, |(at, ..)| at);
-            if let Some(Scheduled { at, code }) = self.take_scheduled(limit) {
-                self.pass_until(at);
-                code(self.clone());
-            } else if let Some((at, index, reason)) = in_state {
-                self.pass_until(at);
-                self.state().end(index, reason);
-            } else {
-                break;
-            }
-        }
-        self.pass_until(end);
-    }
-
-    /// The earliest piece of code that is due by `limit`; of several at one time, the one scheduled first.
-    fn take_scheduled(&self, limit: Duration) -> Option<Scheduled> {
-        let mut scheduled = self.scheduled.borrow_mut();
-        let (index, earliest) = scheduled
-            .iter()
-            .enumerate()
-            .min_by_key(|(index, item)| (item.at, *index))?;
-        (earliest.at <= limit).then(|| scheduled.remove(index))
-    }
-
-    /// Never back: code that ran meanwhile may have slept past it.
-    fn pass_until(&self, at: Duration) {
-        let mut state = self.state();
-        state.now = state.now.max(at);
-    }
-}
-
-impl State {
-    /// The next connection to end by itself: its client hangs up, or its inactivity timeout comes.
-    fn next_end(&self) -> Option<(Duration, usize, CloseReason)> {
-        let ends = self
-            .streams
-            .iter()
-            .enumerate()
-            .filter(|(_, stream)| stream.end.is_none());
-        ends.flat_map(|(index, stream)| {
-            let hang_up = stream
-                .hang_up_at
-                .map(|at| (at, index, CloseReason::ClientGone));
-            let inactive = stream
-                .inactive_at()
-                .map(|at| (at, index, CloseReason::Inactive));
-            [hang_up, inactive]
-        })
-        .flatten()
-        .min_by_key(|(at, index, _)| (*at, *index))
     }
 }

@@ -1,6 +1,10 @@
 //! Requests, and the connections that they become.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use super::{State, checks};
 use crate::{
@@ -118,6 +122,8 @@ pub struct Stream {
     /// Publishers, by their index in the state, and channels.
     pub(super) registrations: BTreeSet<(usize, String)>,
     active_at: Duration,
+    /// Who waits for the end.
+    waiting: Vec<Waker>,
 }
 
 impl Stream {
@@ -138,6 +144,15 @@ impl Stream {
             self.active_at
                 .saturating_add(Duration::from_millis(timeout.into())),
         )
+    }
+
+    /// Why it ended; where it is still open, the code that asks is woken at the end.
+    pub fn ended(&mut self, context: &Context<'_>) -> Option<CloseReason> {
+        let known = |waker: &Waker| waker.will_wake(context.waker());
+        if self.end.is_none() && !self.waiting.iter().any(known) {
+            self.waiting.push(context.waker().clone());
+        }
+        self.end
     }
 
     /// Hears an event after all others up to this place.
@@ -194,6 +209,7 @@ impl State {
             hang_up_at: request.hang_up_at,
             registrations: BTreeSet::new(),
             active_at: self.now,
+            waiting: Vec::new(),
         });
         request.answer = Some(Answer::Stream(index));
         if request.hang_up_at.is_some_and(|at| at <= self.now) {
@@ -236,6 +252,7 @@ impl State {
             return;
         }
         stream.end = Some(reason);
+        stream.waiting.drain(..).for_each(Waker::wake);
         let channels = stream.channels();
         stream.registrations.clear();
         self.disconnections.push(Disconnection {

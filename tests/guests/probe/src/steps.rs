@@ -1,257 +1,88 @@
-//! The operations of a script.
+//! The steps that wait.
 
 use std::time::Duration;
 
-use fanfare_guest::{
-    Connection, Error, Publisher, Redis, Request, Result, config, registry, sleep,
+use fanfare_guest::{Redis, Result, flavour::Blocking, registry, sleep};
+use serde_json::Value;
+
+use crate::{
+    script::{LOOK, Script, none},
+    value::{event_out, message, number, receipt, text},
 };
-use serde_json::{Value, json};
 
-use crate::value::{
-    bytes, event, event_out, fail, message, number, receipt, response, text, upgrade,
-};
-
-/// How often a step looks at what it waits for, and how often at most: a test gives up before.
-const LOOK: (Duration, u32) = (Duration::from_millis(2), 15_000);
-
-/// A script that runs.
-pub(crate) struct Script<'a> {
-    request: Option<&'a Request>,
-    /// Whether the request was answered or upgraded.
-    pub(crate) answered: bool,
-    /// Whether the last step's error is to be the handler's.
-    pub(crate) fails: bool,
-    /// What steps about publishers are about: `in-memory`, `open` or `get-publisher` choose it,
-    /// else it is the one in the registry.
-    publisher: Option<Publisher>,
-    /// What `upgrade` made.
-    connection: Option<Connection>,
-}
-
-impl<'a> Script<'a> {
-    pub(crate) fn new(request: Option<&'a Request>) -> Self {
-        let publisher = registry::get("publisher").ok();
-        Self {
-            request,
-            answered: false,
-            fails: false,
-            publisher,
-            connection: None,
+/// Does a step, of those that wait or any other.
+pub(crate) fn step(script: &mut Script<'_, Blocking>, step: &Value) -> Result<Value> {
+    let (first, second) = (&step[1], &step[2]);
+    match step[0].as_str().unwrap_or_default() {
+        // === connections ===
+        // Why it ended; null where it has not within so many milliseconds, or at all.
+        "closed" => {
+            let within = first.as_u64().map(Duration::from_millis);
+            let reason = script.connection()?.closed(within);
+            Ok(reason.map(|reason| format!("{reason:?}")).into())
         }
-    }
-
-    /// Does a step. What is missing in it counts as null.
-    pub(crate) fn step(&mut self, step: &Value) -> Result<Value> {
-        let name = step[0].as_str().unwrap_or_default();
-        let (first, second) = (&step[1], &step[2]);
-        match name.split_once('.') {
-            Some(("request", name)) => self.request_step(name, first),
-            _ => self.plain_step(name, first, second),
+        "wait-closed" => {
+            let connection = script.connection()?;
+            wait(|| Ok(!connection.is_open()))
         }
-    }
-
-    fn plain_step(&mut self, name: &str, first: &Value, second: &Value) -> Result<Value> {
-        match name {
-            // === connections ===
-            "upgrade" => {
-                let upgraded = self.request()?.upgrade_with(upgrade(first)?);
-                // An error of the options leaves the request to be answered.
-                self.answered |= !matches!(upgraded, Err(Error::Invalid(_)));
-                let connection = upgraded?;
-                let known =
-                    json!({ "id": connection.id(), "last-event-id": connection.last_event_id() });
-                self.connection = Some(connection);
-                Ok(known)
-            }
-            "id" => Ok(self.connection()?.id().into()),
-            "channels" => Ok(self.connection()?.channels().into()),
-            "send" => none(self.connection()?.send(event(first)?)),
-            "is-open" => Ok(self.connection()?.is_open().into()),
-            "close" => {
-                self.connection()?.close();
-                Ok(Value::Null)
-            }
-            "wait-closed" => {
-                let connection = self.connection()?;
-                wait(|| Ok(!connection.is_open()))
-            }
-
-            "wait-left" => {
-                let (channel, connection) = (text(first)?, self.connection()?);
-                wait(|| Ok(!connection.channels().contains(&channel)))
-            }
-
-            // === publishers and publishing ===
-            "in-memory" => self.publish_through(Ok(Publisher::in_memory())),
-            "open" => self.publish_through(Publisher::open(&text(first)?)),
-            "start" => none(self.publisher()?.start()),
-            "register" => none(
-                self.publisher()?
-                    .register(self.connection()?, &text(first)?),
-            ),
-            "publish" => Ok(receipt(
-                self.publisher()?.publish(&text(first)?, message(second)?)?,
-            )),
-            "publish-many" => {
-                let (channel, publisher) = (text(first)?, self.publisher()?);
-                (0..number(second)?)
-                    .try_for_each(|n| publisher.publish(&channel, n.to_string()).map(drop))?;
-                Ok(Value::Null)
-            }
-            "remove" => {
-                let id = if second.is_null() {
-                    self.connection()?.id()
-                } else {
-                    text(second)?
-                };
-                none(self.publisher()?.remove(&id, &text(first)?))
-            }
-            "subscribers" => Ok(self.publisher()?.subscribers(&text(first)?)?.into()),
-            "presence" => Ok(self.publisher()?.presence(&text(first)?)?.into()),
-            "history" => {
-                let events = self
-                    .publisher()?
-                    .history(&text(first)?, number(second)? as u32)?;
-                Ok(events.iter().map(event_out).collect())
-            }
-            "wait-subscribers" => {
-                let (channel, count, publisher) =
-                    (text(first)?, number(second)?, self.publisher()?);
-                wait(|| Ok(publisher.subscribers(&channel)? == count))
-            }
-
-            // === registry ===
-            "has" => Ok(registry::has(&text(first)?).into()),
-            "kind" => Ok(registry::kind(&text(first)?)
-                .map(|kind| format!("{kind:?}"))
-                .into()),
-            "get-text" => Ok(registry::get::<String>(&text(first)?)?.into()),
-            "get-bytes" => Ok(bytes(&registry::get::<Vec<u8>>(&text(first)?)?)),
-            "get-publisher" => self.publish_through(registry::get(&text(first)?)),
-            "get-redis" => Ok(registry::get::<Redis>(&text(first)?)?.address().into()),
-            "set-text" => none(registry::set(&text(first)?, &text(second)?)),
-            "set-bytes" => none(registry::set(&text(first)?, text(second)?.as_bytes())),
-            "set-publisher" => none(registry::set(&text(first)?, self.publisher()?)),
-            "unset" => Ok(registry::remove(&text(first)?).into()),
-            "keys" => Ok(registry::keys().into()),
-            "wait-for" => {
-                let name = text(first)?;
-                wait(|| Ok(registry::has(&name)))
-            }
-            // Succeeds from the n-th time on.
-            "nth-time" => {
-                let name = text(first)?;
-                let times = registry::get::<String>(&name)
-                    .ok()
-                    .and_then(|times| times.parse().ok())
-                    .unwrap_or(0)
-                    + 1;
-                registry::set(&name, &times.to_string())?;
-                match times >= number(second)? {
-                    true => Ok(times.into()),
-                    false => Err(Error::Unavailable(format!("time {times} is too early"))),
-                }
-            }
-
-            // === the rest ===
-            "connect-redis" => Ok(Redis::connect(&text(first)?)?.address().into()),
-            "config" => Ok(config::get(&text(first)?)?.into()),
-            "config-all" => Ok(config::all()?
-                .into_iter()
-                .map(|(name, value)| json!([name, value]))
-                .collect()),
-            "sleep" => {
-                sleep(Duration::from_millis(number(first)?));
-                Ok(Value::Null)
-            }
-            "print" => {
-                println!("{}", text(first)?);
-                Ok(Value::Null)
-            }
-            "print-error" => {
-                eprintln!("{}", text(first)?);
-                Ok(Value::Null)
-            }
-            "panic" => panic!("{}", text(first)?),
-            "fail" => {
-                self.fails = true;
-                Err(fail(&text(first)?, text(second)?))
-            }
-            "environment" => Ok(std::env::vars()
-                .map(|(name, value)| json!([name, value]))
-                .collect()),
-            "read-file" => none(
-                std::fs::read(text(first)?)
-                    .map(drop)
-                    .map_err(|error| error.to_string().into()),
-            ),
-            "connect-tcp" => none(
-                std::net::TcpStream::connect(text(first)?)
-                    .map(drop)
-                    .map_err(|error| error.to_string().into()),
-            ),
-            _ => Err(Error::Invalid(format!(
-                "the script: there is no step {name:?}"
-            ))),
+        "wait-left" => {
+            let (channel, connection) = (text(first)?, script.connection()?);
+            wait(|| Ok(!connection.channels().contains(&channel)))
         }
-    }
 
-    fn request_step(&mut self, name: &str, first: &Value) -> Result<Value> {
-        let request = self.request()?;
-        match name {
-            "id" => Ok(request.id().into()),
-            "method" => Ok(request.method().into()),
-            "path" => Ok(request.path().into()),
-            "route" => Ok(request.route().into()),
-            "query" => Ok(request.raw_query().into()),
-            "headers" => Ok(request
-                .headers()
-                .iter()
-                .map(|(name, value)| json!([name, bytes(value)]))
-                .collect()),
-            "header" => Ok(request.header(&text(first)?).into()),
-            "body" => Ok(bytes(&request.body())),
-            "client-address" => Ok(request.client_address().into()),
-            "respond" => {
-                let responded = request.respond(response(first)?);
-                self.answered |= responded.is_ok();
-                none(responded)
-            }
-            _ => Err(Error::Invalid(format!(
-                "the script: there is no step request.{name}"
-            ))),
+        // === publishing ===
+        "start" => none(script.publisher()?.start()),
+        "register" => {
+            let (channel, connection) = (text(first)?, script.connection()?);
+            none(script.publisher()?.register(connection, &channel))
         }
-    }
+        "publish" => {
+            let (channel, message) = (text(first)?, message(second)?);
+            Ok(receipt(script.publisher()?.publish(&channel, message)?))
+        }
+        "publish-many" => {
+            let (channel, publisher) = (text(first)?, script.publisher()?);
+            for n in 0..number(second)? {
+                publisher.publish(&channel, n.to_string())?;
+            }
+            Ok(Value::Null)
+        }
+        "remove" => {
+            let id = match second {
+                Value::Null => script.connection()?.id(),
+                id => text(id)?,
+            };
+            none(script.publisher()?.remove(&id, &text(first)?))
+        }
+        "subscribers" => Ok(script.publisher()?.subscribers(&text(first)?)?.into()),
+        "presence" => Ok(script.publisher()?.presence(&text(first)?)?.into()),
+        "history" => {
+            let (channel, limit) = (text(first)?, number(second)? as u32);
+            let events = script.publisher()?.history(&channel, limit)?;
+            Ok(events.iter().map(event_out).collect())
+        }
+        "wait-subscribers" => {
+            let (channel, count) = (text(first)?, number(second)?);
+            let publisher = script.publisher()?;
+            wait(|| Ok(publisher.subscribers(&channel)? == count))
+        }
 
-    fn request(&self) -> Result<&'a Request> {
-        self.request
-            .ok_or_else(|| "the script has no request".into())
-    }
+        // === the rest ===
+        "wait-for" => {
+            let name = text(first)?;
+            wait(|| Ok(registry::has(&name)))
+        }
+        "connect-redis" => Ok(Redis::connect(&text(first)?)?.address().into()),
+        "sleep" => {
+            sleep(Duration::from_millis(number(first)?));
+            Ok(Value::Null)
+        }
 
-    fn connection(&self) -> Result<&Connection> {
-        self.connection
-            .as_ref()
-            .ok_or_else(|| "the script has not upgraded".into())
-    }
-
-    /// The publisher that was chosen.
-    fn publisher(&self) -> Result<&Publisher> {
-        self.publisher
-            .as_ref()
-            .ok_or_else(|| "the script has chosen no publisher".into())
-    }
-
-    fn publish_through(&mut self, publisher: Result<Publisher>) -> Result<Value> {
-        self.publisher = Some(publisher?);
-        Ok(Value::Null)
+        _ => script.step(step),
     }
 }
 
-fn none(result: Result<()>) -> Result<Value> {
-    result.map(|()| Value::Null)
-}
-
-fn wait(mut condition: impl FnMut() -> Result<bool>) -> Result<Value> {
+fn wait(condition: impl Fn() -> Result<bool>) -> Result<Value> {
     for _ in 0..LOOK.1 {
         if condition()? {
             return Ok(Value::Null);

@@ -1,0 +1,307 @@
+//! The admin listener of a running node, as the commands ask it.
+
+use std::{fmt, fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, anyhow, bail};
+use bytes::Bytes;
+use clap::Args;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::{net::TcpStream, runtime, time::timeout};
+use url::Url;
+
+use crate::config::{ADMIN_TOKEN, is_token};
+
+/// How long a node may take to accept a socket.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long it may take to say what there is.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long it may take to do something: an upload, a compile and a start.
+const WORK: Duration = Duration::from_secs(600);
+/// The largest answer.
+const ANSWER_BYTES: usize = 4 << 20;
+
+/// Which node, and what lets in there.
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    /// The node's admin listener
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "FANFARE_NODE",
+        default_value = "http://127.0.0.1:9090"
+    )]
+    node: String,
+    /// A file with the node's token, instead of the variable FANFARE_ADMIN_TOKEN
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// A running node.
+pub struct NodeClient {
+    /// `127.0.0.1:9090`, as the socket is opened and as `Host` says.
+    authority: String,
+    token: Option<HeaderValue>,
+    runtime: runtime::Runtime,
+}
+
+/// An app, as the node says.
+#[derive(Debug, Deserialize)]
+pub struct AppState {
+    pub name: String,
+    pub route: String,
+    pub phase: String,
+    pub reason: Option<String>,
+    pub version: String,
+    pub since: String,
+    pub calls: usize,
+    pub connections: usize,
+}
+
+/// What came of a deploy or a rollback.
+#[derive(Debug, Deserialize)]
+pub struct Deployed {
+    pub app: String,
+    pub version: String,
+    pub previous: String,
+    pub warning: Option<String>,
+}
+
+/// The answer of a node that did not do what it was asked.
+#[derive(Debug)]
+pub struct Refusal {
+    pub status: StatusCode,
+    pub reason: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)?;
+        if self.status == StatusCode::UNAUTHORIZED {
+            write!(
+                f,
+                " Give it in the variable {ADMIN_TOKEN}, or with `--token-file`."
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl NodeArgs {
+    /// A client for this node.
+    pub fn client(&self) -> Result<NodeClient> {
+        let authority = authority(&self.node).with_context(|| format!("--node {}", self.node))?;
+        let token = match &self.token_file {
+            Some(file) => {
+                let text = fs::read_to_string(file);
+                let text = text.with_context(|| format!("--token-file {}", file.display()))?;
+                Some(text.trim().to_owned())
+            }
+            None => std::env::var(ADMIN_TOKEN)
+                .ok()
+                .filter(|token| !token.is_empty()),
+        };
+        let token = token.map(|token| {
+            // Not shown: it may be a token with something beside it.
+            if !is_token(&token) {
+                bail!("what is given as the node's token is none");
+            }
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        Ok(NodeClient {
+            authority,
+            token: token.transpose()?,
+            runtime: runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?,
+        })
+    }
+}
+
+/// Host and port of an address of a node.
+fn authority(text: &str) -> Result<String> {
+    let url = Url::parse(text).context("is no address such as http://127.0.0.1:9090")?;
+    let is_bare =
+        matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
+    match (url.scheme(), url.host_str()) {
+        ("https", _) => bail!(
+            "an admin listener speaks plain HTTP; reach one elsewhere through a tunnel, such as \
+             `ssh -L 9090:127.0.0.1:9090 NODE`"
+        ),
+        ("http", Some(_)) if !url.username().is_empty() || url.password().is_some() => bail!(
+            "the token does not belong into the address; give it in the variable {ADMIN_TOKEN}, or with `--token-file`"
+        ),
+        ("http", Some(host)) if is_bare => Ok(format!(
+            "{host}:{}",
+            url.port_or_known_default().unwrap_or(80)
+        )),
+        _ => Err(anyhow!("is no address such as http://127.0.0.1:9090")),
+    }
+}
+
+impl NodeClient {
+    /// The apps of the node.
+    pub fn apps(&self) -> Result<Vec<AppState>> {
+        #[derive(Deserialize)]
+        struct Apps {
+            apps: Vec<AppState>,
+        }
+        let apps: Apps = self.ask(Method::GET, "/apps", None, Bytes::new(), ANSWER)?;
+        Ok(apps.apps)
+    }
+
+    /// The app of this name.
+    pub fn app(&self, name: &str) -> Result<AppState> {
+        let mut apps = self.apps()?;
+        let Some(place) = apps.iter().position(|app| app.name == name) else {
+            let names: Vec<_> = apps.iter().map(|app| app.name.as_str()).collect();
+            let (place, names) = (self.place(), names.join(", "));
+            bail!("there is no app {name:?} on {place}; there is {names}");
+        };
+        Ok(apps.swap_remove(place))
+    }
+
+    /// What is at a path.
+    pub fn get<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T> {
+        self.ask(Method::GET, path, None, Bytes::new(), ANSWER)
+    }
+
+    /// Has the node work.
+    pub fn work(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Result<Deployed> {
+        self.ask(method, path, Some(content_type), body, WORK)
+    }
+
+    /// Where the node is, for messages.
+    pub fn place(&self) -> String {
+        format!("http://{}", self.authority)
+    }
+
+    fn ask<T: for<'de> Deserialize<'de>>(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&'static str>,
+        body: Bytes,
+        within: Duration,
+    ) -> Result<T> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, &self.authority);
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, token);
+        }
+        if let Some(content_type) = content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        let request = request
+            .body(Full::new(body))
+            .context("a name that cannot be asked for")?;
+        let asked = self.runtime.block_on(async {
+            let socket = self.connect().await?;
+            let late = || {
+                format!(
+                    "the node at {} has not answered within {within:?}",
+                    self.place()
+                )
+            };
+            timeout(within, exchange(socket, request))
+                .await
+                .with_context(late)?
+        });
+        let (status, body) = asked?;
+        if status != StatusCode::OK {
+            let reason = String::from_utf8_lossy(&body).trim().to_owned();
+            let reason = match reason.as_str() {
+                "" => format!("the node answered {status}"),
+                _ => reason,
+            };
+            return Err(Refusal { status, reason }.into());
+        }
+        let other = || {
+            format!(
+                "what listens at {} is no admin listener of this version",
+                self.place()
+            )
+        };
+        serde_json::from_slice(&body).with_context(other)
+    }
+
+    async fn connect(&self) -> Result<TcpStream> {
+        let place = self.place();
+        let connecting = timeout(CONNECT, TcpStream::connect(&self.authority));
+        let connected = connecting
+            .await
+            .with_context(|| format!("{place} does not answer"))?;
+        connected.with_context(|| {
+            format!(
+                "cannot connect to {place}; is a node running with an admin listener there? `fanfare serve --admin \
+                 127.0.0.1:9090` opens one, and `--node` says where it is"
+            )
+        })
+    }
+}
+
+async fn exchange(socket: TcpStream, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes)> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+    // It ends with the socket.
+    tokio::spawn(connection);
+    let response = sender
+        .send_request(request)
+        .await
+        .context("the node ended the connection before it answered")?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES)
+        .collect()
+        .await;
+    let body = body.map_err(|error| anyhow!("the node's answer broke off: {error}"))?;
+    Ok((status, body.to_bytes()))
+}
+
+/// The first digits of a version, as versions are shown.
+pub fn short(version: &str) -> &str {
+    version.get(..12).unwrap_or(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_an_address_of_plain_http() {
+        for (text, host) in [
+            ("http://127.0.0.1:9090", "127.0.0.1:9090"),
+            ("http://localhost:1/", "localhost:1"),
+            ("http://[::1]:9090", "[::1]:9090"),
+            ("http://node.example", "node.example:80"),
+        ] {
+            assert_eq!(authority(text).unwrap(), host);
+        }
+        for (wrong, part) in [
+            ("", "no address"),
+            ("127.0.0.1:9090", "no address"),
+            ("localhost:9090", "no address"),
+            ("http://", "no address"),
+            ("http://host/apps", "no address"),
+            ("https://host", "tunnel"),
+            ("http://:secret@host", "token"),
+        ] {
+            let error = format!("{:#}", authority(wrong).unwrap_err());
+            assert!(error.contains(part), "{wrong}: {error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}
