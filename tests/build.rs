@@ -16,9 +16,10 @@ const RUST: &str = "guest-examples/rust";
 /// Where guests in other languages are: every other folder in it is a language, and has a script that builds its guests.
 const LANGUAGES: &str = "guest-examples";
 /// What guests are made of besides.
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 7] = [
     "guest-sdk/Cargo.toml",
     "guest-sdk/src",
+    "guest-sdk/wit-http",
     "wit",
     "scripts/build-guest",
     "scripts/lib.sh",

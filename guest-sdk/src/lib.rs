@@ -53,6 +53,7 @@
 //! | `publisher` | [`Publisher`] |
 //! | [`registry`] | values that outlive a call |
 //! | [`redis`] | [`Redis`] and its values |
+//! | [`http`] | requests to other servers, and their responses as they come |
 //! | [`config`] | the variables of the app |
 //! | `error` | [`Error`] |
 //! | `time` | [`sleep`] |
@@ -74,6 +75,7 @@ mod connection;
 mod error;
 mod event;
 pub mod flavour;
+pub mod http;
 mod params;
 mod publisher;
 pub mod redis;

@@ -10,6 +10,7 @@
 //! - [`event`]: an event, its checks and its form on the wire.
 //! - [`config`]: the file `fanfare.toml`.
 //! - [`redis_pool`]: the node's connections to Redis.
+//! - [`trust`]: whom the node trusts when it connects with TLS.
 //! - [`telemetry`]: where the log goes.
 //!
 //! Dependencies point one way: `cli → http → guest → broker → hub → event`. `ARCHITECTURE.md` follows an event
@@ -24,3 +25,4 @@ pub mod http;
 pub mod hub;
 pub mod redis_pool;
 pub mod telemetry;
+pub mod trust;

@@ -97,7 +97,7 @@ fn a_component_that_imports_what_nobody_offers() {
         ))
     };
     for (import, hint) in [
-        ("wasi:http/outgoing-handler@0.2.3", "fanfare:sse/handler"),
+        ("wasi:http/incoming-handler@0.2.3", "fanfare:sse/handler"),
         ("wasi:keyvalue/store@0.2.0", "fanfare:sse/registry"),
         ("wasi:io/poll@0.3.0", "version 0.2."),
         ("fanfare:sse/publishing@0.2.0", "version 0.1."),
@@ -187,6 +187,10 @@ fn arguments_that_do_not_fit_are_told() {
         (&["--listen", "nowhere"], &["--listen", "nowhere"]),
         (&["--log", "xml"], &["--log", "text", "json"]),
         (&["--allow-redis", "a b"], &["--allow-redis"]),
+        (
+            &["--allow-http", "https://*.example.org"],
+            &["--allow-http", "no patterns"],
+        ),
         (&["--frobnicate"], &["--frobnicate"]),
     ] {
         let setup = arguments

@@ -35,6 +35,7 @@ mod isolation;
 mod languages;
 mod lifecycle;
 mod node_limits;
+mod outgoing;
 mod proxy;
 mod race;
 mod redis;

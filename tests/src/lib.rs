@@ -14,6 +14,7 @@
 //! - [`redis`]: a Redis server that a test may stop and start.
 //! - [`browser`]: Chromium, driven over the DevTools protocol.
 //! - [`site`]: a page of another origin.
+//! - [`upstream`]: a server that guests send requests to.
 //! - [`wait`]: waiting, which always ends.
 //!
 //! Everything blocks, panics where it cannot go on, and waits at most [`wait::PATIENCE`].
@@ -30,4 +31,5 @@ pub mod site;
 pub mod sse;
 pub mod stream;
 pub mod tls;
+pub mod upstream;
 pub mod wait;

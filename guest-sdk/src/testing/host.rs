@@ -3,12 +3,13 @@
 use std::{cell::RefCell, fmt, marker::PhantomData, pin::pin, rc::Rc, time::Duration};
 
 use super::{
-    Outcome, Request, Stream,
+    Outcome, Request, Stream, Upstream,
     fake::{Fake, RequestState},
 };
 use crate::{
     App, Disconnected, Disconnection, Event, Result, asynchronous,
     flavour::{Asynchronous, Blocking, Request as Handle},
+    http,
     redis::Value,
     sys,
 };
@@ -93,6 +94,20 @@ impl<F: 'static> Host<F> {
     /// Grants the app the broker that [`Publisher::open`](crate::Publisher::open) finds under a label.
     pub fn grant_broker(&self, label: impl Into<String>) -> &Self {
         self.fake.state().brokers.insert(label.into());
+        self
+    }
+
+    /// Grants the app an origin, such as `https://api.example.org`, whose server answers requests like this. What the
+    /// code looks at of a request, a test may assert.
+    pub fn upstream(
+        &self,
+        origin: impl Into<String>,
+        answer: impl Fn(&http::Request) -> Upstream + 'static,
+    ) -> &Self {
+        self.fake
+            .state()
+            .upstreams
+            .insert(origin.into(), Rc::new(answer));
         self
     }
 

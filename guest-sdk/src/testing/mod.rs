@@ -42,11 +42,13 @@ pub(crate) mod host;
 mod outcome;
 mod request;
 mod stream;
+pub(crate) mod upstream;
 
 pub use host::Published;
 pub use outcome::Outcome;
 pub use request::Request;
 pub use stream::{Heard, Stream};
+pub use upstream::Upstream;
 
 /// A node that runs one app, of the blocking flavour.
 pub type Host = host::Host<crate::flavour::Blocking>;

@@ -14,6 +14,7 @@ macro_rules! assert_error {
 }
 
 mod connections;
+mod http;
 mod publishers;
 mod requests;
 mod time;

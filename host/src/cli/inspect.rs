@@ -66,7 +66,9 @@ fn grant(grant: Grant) -> &'static str {
         Grant::Brokers => {
             "brokers: those it opens by a label, if it does, with `capabilities.brokers`"
         }
-        Grant::Http => "http: the servers it sends requests to",
+        Grant::Http => {
+            "http: the servers it sends requests to, with `capabilities.http`, or `--allow-http`"
+        }
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
         check,
         deploys::Deploys,
         engine::{Guests, Instances},
+        outgoing::Outgoing,
         shared::Shared,
         versions::Versions,
     },
@@ -179,11 +180,14 @@ async fn apps(
     let guests = Guests::new(instances(config), None, &Handle::current())?;
     let mut apps = Vec::new();
     for (name, app) in &config.apps {
+        let outgoing = Outgoing::new(&app.capabilities, &app.http)
+            .with_context(|| format!("`apps.{name}.http.ca-file`"))?;
         let (shared, ended) = Shared::new(
             name.clone(),
             app,
             redis.clone(),
             brokers.clone(),
+            outgoing,
             delivery.clone(),
         );
         let compile =

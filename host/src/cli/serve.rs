@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::run;
-use crate::config::{Address, Admin, Config, LogFormat, Variable};
+use crate::config::{Address, Admin, Config, LogFormat, Upstream, Variable};
 
 /// What to serve.
 #[derive(Debug, Args)]
@@ -28,6 +28,9 @@ pub struct Serve {
     /// A Redis server that the guest may connect to
     #[arg(long, value_name = "HOST:PORT", requires = "guest")]
     allow_redis: Vec<Address>,
+    /// A server that the guest may send requests to, such as https://api.example.org
+    #[arg(long, value_name = "ORIGIN", requires = "guest")]
+    allow_http: Vec<Upstream>,
     #[command(flatten)]
     node: NodeOptions,
 }
@@ -80,7 +83,12 @@ impl Serve {
             ),
             None => Config::load(&self.config)?,
         };
-        grant(&mut config, self.variables, self.allow_redis);
+        grant(
+            &mut config,
+            self.variables,
+            self.allow_redis,
+            self.allow_http,
+        );
         self.node.apply(&mut config)?;
         Ok(config)
     }
@@ -114,11 +122,17 @@ impl NodeOptions {
 }
 
 /// Gives the app of a command line what was said to be its own.
-pub fn grant(config: &mut Config, variables: Vec<(String, String)>, redis: Vec<Address>) {
+pub fn grant(
+    config: &mut Config,
+    variables: Vec<(String, String)>,
+    redis: Vec<Address>,
+    http: Vec<Upstream>,
+) {
     for app in config.apps.values_mut() {
         let variables = variables.iter();
         let variables = variables.map(|(name, value)| (name.clone(), Variable::plain(value)));
         app.variables.extend(variables);
         app.capabilities.redis.extend(redis.iter().cloned());
+        app.capabilities.http.extend(http.iter().cloned());
     }
 }

@@ -11,6 +11,7 @@ use super::capabilities::Capabilities;
 use super::checks::Checks;
 use super::error::KeyPath;
 use super::history::History;
+use super::http::Http;
 use super::instances::Instances;
 use super::limits::Limits;
 use super::schema::{PathText, RouteText};
@@ -50,6 +51,9 @@ pub struct App {
     /// How many instances its guest has, and for how long.
     #[serde(default)]
     pub instances: Instances,
+    /// Requests that the guest sends.
+    #[serde(default)]
+    pub http: Http,
 }
 
 fn root() -> String {
@@ -68,6 +72,7 @@ impl App {
             history: History::default(),
             limits: Limits::default(),
             instances: Instances::default(),
+            http: Http::default(),
         }
     }
 
@@ -89,5 +94,6 @@ impl App {
         self.history.check(&at.key("history"), checks);
         self.limits.check(&at.key("limits"), checks);
         self.instances.check(&at.key("instances"), checks);
+        self.http.check(&at.key("http"), checks);
     }
 }

@@ -10,6 +10,7 @@ use super::broker::Broker;
 use super::checks::Checks;
 use super::error::KeyPath;
 use super::suggest;
+use super::upstream::Upstream;
 
 /// What an app may reach. What is not granted here is denied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -18,6 +19,10 @@ pub struct Capabilities {
     /// The Redis servers that the guest may connect to, as `host:port`; `host` alone means port 6379. Exactly
     /// these: there are no patterns.
     pub redis: Vec<Address>,
+    /// The servers that the guest may send requests to, as origins: `https://api.example.org`, with a port where it is
+    /// not the usual one. Exactly these: there are no patterns. The grant is by name: whoever decides what the name
+    /// resolves to decides where requests go.
+    pub http: Vec<Upstream>,
     /// The labels of the brokers that the guest may open.
     pub brokers: Vec<String>,
 }

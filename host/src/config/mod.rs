@@ -16,6 +16,7 @@ mod error;
 mod expand;
 mod history;
 mod host;
+mod http;
 mod instances;
 mod limits;
 mod listen;
@@ -36,6 +37,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 pub mod units;
+mod upstream;
 mod variable;
 
 use std::collections::BTreeMap;
@@ -51,6 +53,7 @@ pub use self::broker::Broker;
 pub use self::capabilities::Capabilities;
 pub use self::error::{ConfigError, KeyPath, Mistake, Problem};
 pub use self::history::History;
+pub use self::http::Http;
 pub use self::instances::Instances;
 pub use self::limits::Limits;
 pub use self::listen::{Listen, Tls};
@@ -62,6 +65,7 @@ pub use self::reference::reference;
 pub use self::schema::schema;
 pub use self::secret::Secret;
 pub use self::streams::{SHORTEST_INTERVAL, Streams};
+pub use self::upstream::{Upstream, UpstreamError};
 pub use self::variable::Variable;
 
 use self::checks::Checks;
@@ -192,7 +196,10 @@ impl Config {
     fn resolve(&mut self, folder: &Path) {
         let tls = self.listen.tls.iter_mut();
         let tls = tls.flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
-        let apps = self.apps.values_mut().map(|app| &mut app.component);
+        let apps = self.apps.values_mut().flat_map(|app| {
+            let ca_file = app.http.ca_file.iter_mut();
+            std::iter::once(&mut app.component).chain(ca_file)
+        });
         let others = self.redis.ca_file.iter_mut().chain(&mut self.node.data);
         for file in tls.chain(others).chain(apps) {
             path::resolve(file, folder);

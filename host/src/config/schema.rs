@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::Config;
 use super::address::Address;
 use super::origin::Origin;
+use super::upstream::Upstream;
 
 /// The JSON schema of `fanfare.toml`, in draft 7: the one that the TOML editors know.
 pub fn schema() -> Value {
@@ -94,6 +95,12 @@ text_schema!(
     "Origin",
     "An exact origin, such as `https://example.org`, or `*`.",
     r"^\*$|^[A-Za-z][A-Za-z0-9+.-]*://[^/?#@*\\]+$|\$\{"
+);
+text_schema!(
+    Upstream,
+    "Upstream",
+    "An exact origin of a server, such as `https://api.example.org` or `http://127.0.0.1:8080`.",
+    r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@*\\]+$|\$\{"
 );
 text_schema!(
     Address,

@@ -131,7 +131,7 @@ fn unknown_keys() {
     says(
         "[apps.chat]\ncomponent = \"a\"\nruote = \"/\"",
         "3:1: apps.chat.ruote: not a known key; did you mean `route`? known keys: `component`, `route`, \
-         `capabilities`, `variables`, `streams`, `history`, `limits`, `instances`",
+         `capabilities`, `variables`, `streams`, `history`, `limits`, `instances`, `http`",
     );
     says(
         "[nodes]",
@@ -149,6 +149,49 @@ fn unknown_keys() {
     says(
         "[brokers.main]\ntype = \"nats\"",
         "2:8: brokers.main.type: not a known value; known values: `memory`, `redis` (it is \"nats\")",
+    );
+}
+
+#[test]
+fn requests_of_guests() {
+    let config = parse(
+        "[apps.ask]\ncomponent = \"ask.wasm\"\n[apps.ask.capabilities]\n\
+         http = [\"HTTPS://api.example.org:443\", \"http://127.0.0.1:8080\"]\n\
+         [apps.ask.http]\nca-file = \"ca.pem\"\nrequests = 7\nconnect-timeout = \"2s\"\nresponse-bytes = \"1MiB\"",
+    );
+    let ask = &config.unwrap().apps["ask"];
+    let granted: Vec<_> = ask
+        .capabilities
+        .http
+        .iter()
+        .map(Upstream::to_string)
+        .collect();
+    assert_eq!(
+        granted,
+        ["https://api.example.org", "http://127.0.0.1:8080"]
+    );
+    let expected = Http {
+        ca_file: Some("etc/ca.pem".into()),
+        requests: 7,
+        connect_timeout: Duration::from_secs(2),
+        response_bytes: 1 << 20,
+        ..Http::default()
+    };
+    assert_eq!(ask.http, expected);
+
+    says(
+        "[apps.ask]\ncomponent = \"a\"\n[apps.ask.capabilities]\nhttp = [\"https://*.example.org\"]",
+        "4:9: apps.ask.capabilities.http[0]: name each origin, such as \"https://api.example.org\"; there are no \
+         patterns, and no \"*\" for all (it is \"https://*.example.org\")",
+    );
+    let all = mistakes(
+        "[apps.ask]\ncomponent = \"a\"\n[apps.ask.http]\nrequests = 0\nconnect-timeout = \"0\"\n\
+         first-byte-timeout = \"0\"\nbetween-bytes-timeout = \"0\"",
+    );
+    assert_eq!(all.len(), 4, "{all:#?}");
+    assert!(
+        all[0].contains("apps.ask.http.requests: must be from 1"),
+        "{all:#?}"
     );
 }
 

@@ -43,6 +43,7 @@ const OFFERED: &[(&str, &[&str], &[&str])] = &[
     ("wasi:cli", &[], WASI),
     ("wasi:filesystem", &[], WASI),
     ("wasi:sockets", &[], WASI),
+    ("wasi:http", &["types", "outgoing-handler", "client"], WASI),
 ];
 /// The versions of WASI; guests of the asynchronous world have both.
 const WASI: &[&str] = &["0.2.", WASI_ASYNC];
@@ -257,11 +258,12 @@ pub(super) fn missing(import: &str, flavour: Flavour) -> Option<String> {
                 ),
             }
         }
+        Some(_) if package == "wasi:http" => {
+            "requests come through `fanfare:sse/handler`; those that guests send go through `wasi:http/outgoing-handler`"
+                .to_owned()
+        }
         Some(_) => format!("{CONTRACT} has no such interface"),
         None => match package {
-            "wasi:http" => "requests come through `fanfare:sse/handler` and the host makes none for guests; a JavaScript \
-                            guest leaves the import out with `componentize-js -d http -d fetch-event`"
-                .to_owned(),
             "wasi:keyvalue" => "`fanfare:sse/registry` and `fanfare:sse/redis` keep values".to_owned(),
             "wasi:messaging" => "`fanfare:sse/publishing` carries events".to_owned(),
             "wasi:logging" => "what a guest prints becomes lines of the log".to_owned(),
@@ -283,6 +285,7 @@ mod tests {
             "wasi:config/store@0.2.0-rc.1",
             "wasi:io/poll@0.2.6",
             "wasi:cli/environment@0.2.0",
+            "wasi:http/outgoing-handler@0.2.3",
         ] {
             assert_eq!(missing(import, Flavour::Blocking), None);
             assert_eq!(missing(import, Flavour::Asynchronous), None);
@@ -301,7 +304,8 @@ mod tests {
             ("fanfare:sse/publishing@0.2.0", "version 0.1."),
             ("fanfare:sse/publishing-async@0.1.0", "world `app-async`"),
             ("fanfare:sse/teleport@0.1.0", "no such interface"),
-            ("wasi:http/outgoing-handler@0.2.3", "componentize-js"),
+            ("wasi:http/incoming-handler@0.2.3", "fanfare:sse/handler"),
+            ("wasi:http/client@0.3.0", "world `app-async`"),
             ("wasi:clocks/monotonic-clock@0.3.0", "world `app-async`"),
             (
                 "wasi:clocks/monotonic-clock@0.4.0",

@@ -19,6 +19,7 @@
 //! - [`origin`]: which pages may read a stream.
 //! - [`registry`]: named values that outlive a call.
 //! - [`output`]: what guests print; [`log`]: what of it may stand in the log.
+//! - [`outgoing`]: requests that guests send to others.
 //! - [`imports`]: what guests import, one file for each interface.
 //! - [`bindings`]: the contract as generated Rust; [`error`]: its errors.
 
@@ -38,6 +39,7 @@ pub mod inspect;
 pub mod limits;
 pub mod log;
 pub mod origin;
+pub mod outgoing;
 pub mod output;
 pub mod registry;
 pub mod request;

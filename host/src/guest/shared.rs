@@ -8,7 +8,9 @@ use std::{
 use parking_lot::Mutex;
 use wasmtime_wasi_config::WasiConfigVariables;
 
-use super::{error::HostError, limits::Reached, log::GuestLog, registry::Registry};
+use super::{
+    error::HostError, limits::Reached, log::GuestLog, outgoing::Outgoing, registry::Registry,
+};
 use crate::{
     broker::{self, Broker, memory::Memory, publisher::Publisher},
     config,
@@ -45,6 +47,8 @@ pub struct Shared {
     pub streams: config::Streams,
     /// The node's connections to Redis.
     pub redis: Arc<RedisPool>,
+    /// The requests that it sends to others.
+    pub outgoing: Arc<Outgoing>,
     capabilities: config::Capabilities,
     /// The node's brokers by label; which of them the app may use, `capabilities` says.
     brokers: Arc<BTreeMap<String, config::Broker>>,
@@ -69,6 +73,7 @@ impl Shared {
         app: &config::App,
         redis: Arc<RedisPool>,
         brokers: Arc<BTreeMap<String, config::Broker>>,
+        outgoing: Outgoing,
         engine: Engine,
     ) -> (Self, EndedReceiver) {
         let settings = hub::Settings {
@@ -107,6 +112,7 @@ impl Shared {
             instances: app.instances.clone(),
             streams: app.streams.clone(),
             redis,
+            outgoing: Arc::new(outgoing),
             capabilities: app.capabilities.clone(),
             brokers,
             publishers: Mutex::default(),

@@ -9,6 +9,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{
     limits::MemoryLimit,
+    outgoing,
     output::{Output, Stream},
     shared::Shared,
 };
@@ -33,6 +34,8 @@ pub struct State {
     pub memory: MemoryLimit,
     /// What it has opened in this turn. Whoever runs the instance lets them go when it waits.
     pub held: Held,
+    /// The requests that it sends.
+    pub http: outgoing::Context,
     wasi: WasiCtx,
     outputs: [Output; 2],
 }
@@ -56,6 +59,7 @@ impl State {
             table,
             memory: MemoryLimit::new(shared.limits.memory as usize),
             held: Held::default(),
+            http: outgoing::Context::new(shared.outgoing.clone()),
             shared,
             wasi,
             outputs,

@@ -8,6 +8,7 @@ use crate::{
     guest::{
         app::{App, Phase},
         limits::Limit,
+        outgoing::Ending,
     },
     hub::{Figures, delivery::Engine},
 };
@@ -15,7 +16,7 @@ use crate::{
 /// A metric with one sample for each app: its name, its help, and where its value is.
 type OfApp<F, V> = (&'static str, &'static str, fn(&F) -> V);
 
-const APP_GAUGES: [OfApp<AppFigures, usize>; 6] = [
+const APP_GAUGES: [OfApp<AppFigures, usize>; 7] = [
     (
         "fanfare_app_serving",
         "Whether the app takes requests: 1, or 0 before its start has succeeded and during shutdown.",
@@ -43,6 +44,11 @@ const APP_GAUGES: [OfApp<AppFigures, usize>; 6] = [
         "fanfare_history_bytes",
         "Bytes that the histories of all channels take; `history.total-bytes` bounds them.",
         |app| app.hub.history_bytes,
+    ),
+    (
+        "fanfare_outgoing_requests_in_flight",
+        "Requests of guests that are in flight; `http.requests` bounds them.",
+        |app| app.outgoing_in_flight,
     ),
 ];
 
@@ -100,6 +106,10 @@ pub struct AppFigures {
     pub hub: Figures,
     /// What its requests were answered with.
     pub answers: [(&'static str, u64); 4],
+    /// How many requests of its guest are in flight.
+    pub outgoing_in_flight: usize,
+    /// How those ended that are not.
+    pub outgoing: [(Ending, u64); Ending::ALL.len()],
 }
 
 impl NodeFigures {
@@ -123,6 +133,8 @@ impl AppFigures {
             limits: app.shared.reached.figures(),
             hub: app.shared.hub.figures(),
             answers: app.answers.figures(),
+            outgoing_in_flight: app.shared.outgoing.in_flight(),
+            outgoing: app.shared.outgoing.endings(),
         }
     }
 }
@@ -188,6 +200,15 @@ fn of_apps(apps: &[AppFigures], page: &mut Exposition) {
             requests.sample(&[("app", &app.name), ("answer", answer)], count);
         }
     }
+    let mut outgoing = page.counter(
+        "fanfare_outgoing_requests_total",
+        "Requests of guests that have ended, by how; denied and limited ones were not sent.",
+    );
+    for app in apps {
+        for (ending, count) in app.outgoing {
+            outgoing.sample(&[("app", &app.name), ("ending", ending.name())], count);
+        }
+    }
     let mut reached = page.counter(
         "fanfare_limits_reached_total",
         "How often something was refused or stopped because a limit of the app was reached, by the limit.",
@@ -234,6 +255,8 @@ mod tests {
                 ("busy", 22),
                 ("failed", 23),
             ],
+            outgoing_in_flight: 24,
+            outgoing: Ending::ALL.map(|ending| (ending, 30 + ending as u64)),
         };
         let page = page(&node, &[app("a"), app("b")]);
         let samples: Vec<_> = page.lines().filter(|line| !line.starts_with('#')).collect();
@@ -254,6 +277,7 @@ mod tests {
             ("fanfare_channels", 2),
             ("fanfare_queued_bytes", 3),
             ("fanfare_history_bytes", 4),
+            ("fanfare_outgoing_requests_in_flight", 24),
             ("fanfare_events_published_total", 5),
             ("fanfare_events_duplicate_total", 6),
             ("fanfare_events_delivered_total", 7),
@@ -281,6 +305,14 @@ mod tests {
             let answers = ["response", "stream", "busy", "failed"];
             expected.extend(answers.iter().zip(20..).map(|(answer, value)| {
                 format!("fanfare_requests_total{{app=\"{app}\",answer=\"{answer}\"}} {value}")
+            }));
+        }
+        for app in ["a", "b"] {
+            let endings = ["complete", "cancelled", "failed", "denied", "limited"];
+            expected.extend(endings.iter().zip(30..).map(|(ending, value)| {
+                format!(
+                    "fanfare_outgoing_requests_total{{app=\"{app}\",ending=\"{ending}\"}} {value}"
+                )
             }));
         }
         for app in ["a", "b"] {

@@ -1,16 +1,12 @@
 //! Opening a connection: name, socket, TLS, user and password, database.
 
-use std::{io, path::Path, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
-use rustls::{
-    CertificateError, ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
+use rustls::{CertificateError, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     runtime::Handle,
-    sync::OnceCell,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -19,6 +15,7 @@ use super::{
     RedisError, RedisUrl, commands,
     replies::{Replies, Reply},
 };
+use crate::trust::Trust;
 
 /// What the server calls these connections in `CLIENT LIST`.
 const CLIENT_NAME: &[u8] = b"fanfare";
@@ -38,10 +35,7 @@ pub(super) struct Dialer {
     /// make Redis look dead to all others.
     runtime: Handle,
     timeout: Duration,
-    /// Authorities that are trusted besides those of the system.
-    authorities: Vec<CertificateDer<'static>>,
-    /// Made when the first connection needs it: the certificates of the system are many.
-    tls: OnceCell<Arc<ClientConfig>>,
+    trust: Trust,
 }
 
 impl Dialer {
@@ -50,12 +44,12 @@ impl Dialer {
         timeout: Duration,
         runtime: Handle,
     ) -> Result<Self, RedisError> {
-        let authorities = ca_file.as_deref().map(certificates).transpose()?;
+        let trust = Trust::new(ca_file.as_deref())
+            .map_err(|error| RedisError::Invalid(format!("`redis.ca-file` {error}")))?;
         Ok(Self {
             runtime,
             timeout,
-            authorities: authorities.unwrap_or_default(),
-            tls: OnceCell::new(),
+            trust,
         })
     }
 
@@ -107,63 +101,13 @@ impl Dialer {
                 url.address()
             ))
         })?;
-        let config = self.tls.get_or_try_init(|| self.tls_config()).await?;
-        match TlsConnector::from(config.clone())
-            .connect(name, stream)
-            .await
-        {
+        let config = self.trust.config().await;
+        let config = config.map_err(|error| RedisError::Unavailable(error.to_string()))?;
+        match TlsConnector::from(config).connect(name, stream).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) => Err(tls_failed(url, &error)),
         }
     }
-
-    async fn tls_config(&self) -> Result<Arc<ClientConfig>, RedisError> {
-        let broken = |error: &dyn std::fmt::Display| {
-            RedisError::Unavailable(format!("TLS cannot be set up: {error}"))
-        };
-        // It reads files.
-        let system = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs);
-        let system = system.await.map_err(|error| broken(&error))?;
-        let mut roots = RootCertStore::empty();
-        // Systems hold certificates that rustls cannot read; whoever needs one of these is told by the handshake.
-        roots.add_parsable_certificates(system.certs);
-        for authority in &self.authorities {
-            roots
-                .add(authority.clone())
-                .map_err(|error| broken(&error))?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| broken(&error))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Arc::new(config))
-    }
-}
-
-/// The certificates in a file.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RedisError> {
-    let unreadable = |error: &dyn std::fmt::Display| {
-        RedisError::Invalid(format!(
-            "`redis.ca-file` {} cannot be read: {error}; it must be a file of certificates in PEM",
-            path.display()
-        ))
-    };
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
-    let certificates: Vec<_> = certificates
-        .collect::<Result<_, _>>()
-        .map_err(|error| unreadable(&error))?;
-    if certificates.is_empty() {
-        return Err(unreadable(&"it holds no certificate"));
-    }
-    let mut roots = RootCertStore::empty();
-    for certificate in &certificates {
-        roots
-            .add(certificate.clone())
-            .map_err(|error| unreadable(&error))?;
-    }
-    Ok(certificates)
 }
 
 fn tls_failed(url: &RedisUrl, error: &io::Error) -> RedisError {
@@ -267,27 +211,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_file_without_certificates_is_refused_by_name() {
-        for content in [
-            None,
-            Some("no certificate\n"),
-            Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
-        ] {
-            let path = std::env::temp_dir().join(format!("fanfare-ca-{:x}", rand::random::<u64>()));
-            if let Some(content) = content {
-                std::fs::write(&path, content).unwrap();
-            }
-            let error = Dialer::new(
-                Some(path.clone()),
-                Duration::from_secs(1),
-                Handle::current(),
-            )
-            .unwrap_err();
-            let _ = std::fs::remove_file(&path);
-            assert!(
-                matches!(&error, RedisError::Invalid(text) if text.contains("`redis.ca-file`")),
-                "{error}"
-            );
-        }
+    async fn a_bad_file_of_authorities_is_refused_by_its_key() {
+        let nowhere = Some(PathBuf::from("nowhere/ca.pem"));
+        let error = Dialer::new(nowhere, Duration::from_secs(1), Handle::current()).unwrap_err();
+        assert!(
+            matches!(&error, RedisError::Invalid(text) if text.contains("`redis.ca-file` nowhere/ca.pem")),
+            "{error}"
+        );
     }
 }

@@ -18,8 +18,8 @@ use std::{
     time::Duration,
 };
 
-use super::Published;
-use crate::{Disconnection, redis::Value};
+use super::{Published, Upstream};
+use crate::{Disconnection, http, redis::Value};
 
 pub use checks::check_name;
 pub use publishing::PublisherKind;
@@ -44,6 +44,9 @@ pub struct Fake {
     tasks: RefCell<VecDeque<tasks::Task>>,
 }
 
+/// Another server, as a test plays it.
+pub type Answering = Rc<dyn Fn(&http::Request) -> Upstream>;
+
 /// What a node keeps. Nothing of a guest runs while it is borrowed.
 pub struct State {
     pub now: Duration,
@@ -53,6 +56,7 @@ pub struct State {
     pub redis_servers: BTreeMap<String, redis::Server>,
     pub redis_answers: BTreeMap<String, Value>,
     pub redis_published: Vec<(String, Vec<u8>)>,
+    pub upstreams: BTreeMap<String, Answering>,
     pub streams: Vec<streams::Stream>,
     pub disconnections: Vec<Disconnection>,
     pub history_limit: usize,
@@ -75,6 +79,7 @@ impl Default for State {
             redis_servers: BTreeMap::new(),
             redis_answers: BTreeMap::new(),
             redis_published: Vec::new(),
+            upstreams: BTreeMap::new(),
             streams: Vec::new(),
             disconnections: Vec::new(),
             history_limit: publishing::HISTORY_EVENTS,

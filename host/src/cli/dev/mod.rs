@@ -16,7 +16,7 @@ use super::{
     tell,
 };
 use crate::{
-    config::{Address, Config},
+    config::{Address, Config, Upstream},
     guest::{
         check,
         deploys::{Deploys, Outcome},
@@ -44,6 +44,9 @@ pub struct Dev {
     /// A Redis server that the guest may connect to
     #[arg(long, value_name = "HOST:PORT")]
     allow_redis: Vec<Address>,
+    /// A server that the guest may send requests to, such as https://api.example.org
+    #[arg(long, value_name = "ORIGIN")]
+    allow_http: Vec<Upstream>,
     #[command(flatten)]
     node: NodeOptions,
 }
@@ -61,6 +64,7 @@ impl Dev {
                 &mut config,
                 self.variables.clone(),
                 self.allow_redis.clone(),
+                self.allow_http.clone(),
             );
             self.node.clone().apply(&mut config)?;
             anyhow::Ok(config)

@@ -3,6 +3,7 @@
 mod closing;
 mod connections;
 mod events;
+mod http;
 mod publishers;
 mod publishing;
 mod redis;
@@ -34,6 +35,7 @@ pub fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
 pub fn linker_async(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = common(engine)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    http::add_async(&mut linker)?;
     waiting::closing_async::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     waiting::publishing_async::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     waiting::redis_async::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
@@ -43,6 +45,7 @@ pub fn linker_async(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>
 fn common(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    http::add(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| {
         WasiConfig::new(&state.shared.variables)
     })?;
