@@ -20,8 +20,9 @@ fn a_guest_is_described() {
         "  fanfare:sse/handler@0.1.0\n".to_owned(),
         "\nimports\n".to_owned(),
         "  fanfare:sse/publishing@0.1.0\n".to_owned(),
-        "\nhas to be granted\n  redis:".to_owned(),
-        "  brokers:".to_owned(),
+        "\nhas to be granted\n".to_owned(),
+        "  redis: the servers".to_owned(),
+        "  brokers: those".to_owned(),
     ] {
         assert!(said.contains(&part), "{part:?}: {said}");
     }
