@@ -21,8 +21,8 @@ fn a_guest_is_described() {
         "\nimports\n".to_owned(),
         "  fanfare:sse/publishing@0.1.0\n".to_owned(),
         "\nhas to be granted\n".to_owned(),
-        "\n  redis:".to_owned(),
-        "\n  brokers:".to_owned(),
+        "  redis: the servers".to_owned(),
+        "  brokers: those".to_owned(),
     ] {
         assert!(said.contains(&part), "{part:?}: {said}");
     }

@@ -124,6 +124,10 @@ pub fn is_token(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{
+        Config,
+        tests::{mistake, parse, says},
+    };
 
     #[test]
     fn without_a_token_only_loopback_is_taken() {
@@ -178,5 +182,33 @@ mod tests {
         admin.take_token(&|_| Some("another".into()));
         let token = admin.token.unwrap();
         assert_eq!(token.expose(), "value of FANFARE_ADMIN_TOKEN");
+    }
+
+    #[test]
+    fn the_admin_listener_is_absent_or_on_loopback_or_asks_for_a_token() {
+        assert_eq!(parse("").unwrap().admin, None);
+        let admin = parse("[admin]\naddress = \"[::1]:0\"").unwrap().admin;
+        let admin = admin.unwrap();
+        assert_eq!(admin.address.to_string(), "[::1]:0");
+        assert_eq!(admin.token, None);
+        let everywhere = "[admin]\naddress = \"0.0.0.0:9090\"";
+        says(
+            everywhere,
+            "2:11: admin.address: without a token the admin listener asks nobody who they are, so it listens on loopback \
+             only, such as \"127.0.0.1:9090\"; set `admin.token` or the variable FANFARE_ADMIN_TOKEN, or reach it from \
+             elsewhere through a tunnel (it is \"0.0.0.0:9090\")",
+        );
+        parse(&format!("{everywhere}\ntoken = \"0123456789abcdef\"")).unwrap();
+        let env = |name: &str| (name == ADMIN_TOKEN).then(|| "of-the-environment".to_owned());
+        let config = Config::parse(everywhere, "fanfare.toml".as_ref(), &env).unwrap();
+        let token = config.admin.unwrap().token.unwrap();
+        assert_eq!(token.expose(), "of-the-environment");
+        let said = mistake(&format!("{everywhere}\ntoken = \"hunter2\""));
+        assert!(said.starts_with("3:9: admin.token: a token "), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+        says(
+            "[admin]",
+            "1:1: admin: the key `address` is missing; add `address = …` here",
+        );
     }
 }

@@ -73,3 +73,15 @@ impl Node {
         checks.size(at, "queued-bytes", self.queued_bytes, 1 << 20..=MOST_BYTES);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::parse;
+
+    #[test]
+    fn the_data_folder_is_seen_from_the_file() {
+        assert_eq!(parse("").unwrap().node.data, None);
+        let data = parse("node.data = \"data\"").unwrap().node.data;
+        assert_eq!(data, Some("etc/data".into()));
+    }
+}

@@ -35,7 +35,7 @@ fn env(name: &str) -> Option<String> {
     }
 }
 
-fn parse(text: &str) -> Result<Config, ConfigError> {
+pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("etc/fanfare.toml"), &env)
 }
 
@@ -52,14 +52,14 @@ fn mistakes(text: &str) -> Vec<String> {
 }
 
 /// The only mistake of a file.
-fn mistake(text: &str) -> String {
+pub(super) fn mistake(text: &str) -> String {
     let mut all = mistakes(text);
     assert_eq!(all.len(), 1, "{all:#?}");
     all.remove(0)
 }
 
 #[track_caller]
-fn says(text: &str, expected: &str) {
+pub(super) fn says(text: &str, expected: &str) {
     assert_eq!(mistake(text), expected);
 }
 
@@ -342,42 +342,6 @@ fn bounds() {
     ] {
         parse(&format!("{app}{fine}")).unwrap();
     }
-}
-
-#[test]
-fn the_admin_listener_is_absent_or_on_loopback_or_asks_for_a_token() {
-    assert_eq!(parse("").unwrap().admin, None);
-    let admin = parse("[admin]\naddress = \"[::1]:0\"").unwrap().admin;
-    let admin = admin.unwrap();
-    assert_eq!(admin.address.to_string(), "[::1]:0");
-    assert_eq!(admin.token, None);
-    let everywhere = "[admin]\naddress = \"0.0.0.0:9090\"";
-    says(
-        everywhere,
-        "2:11: admin.address: without a token the admin listener asks nobody who they are, so it listens on loopback \
-         only, such as \"127.0.0.1:9090\"; set `admin.token` or the variable FANFARE_ADMIN_TOKEN, or reach it from \
-         elsewhere through a tunnel (it is \"0.0.0.0:9090\")",
-    );
-    parse(&format!("{everywhere}\ntoken = \"0123456789abcdef\"")).unwrap();
-    let token = |name: &str| (name == "FANFARE_ADMIN_TOKEN").then(|| "of the environment".into());
-    let env = |name: &str| token(name).map(|token: String| token.replace(' ', "-"));
-    let config = Config::parse(everywhere, "fanfare.toml".as_ref(), &env).unwrap();
-    let token = config.admin.unwrap().token.unwrap();
-    assert_eq!(token.expose(), "of-the-environment");
-    let said = mistake(&format!("{everywhere}\ntoken = \"hunter2\""));
-    assert!(said.starts_with("3:9: admin.token: a token "), "{said}");
-    assert!(!said.contains("hunter2"), "{said}");
-    says(
-        "[admin]",
-        "1:1: admin: the key `address` is missing; add `address = …` here",
-    );
-}
-
-#[test]
-fn the_data_folder_is_seen_from_the_file() {
-    assert_eq!(parse("").unwrap().node.data, None);
-    let data = parse("node.data = \"data\"").unwrap().node.data;
-    assert_eq!(data, Some("etc/data".into()));
 }
 
 #[test]
