@@ -36,6 +36,8 @@ use crate::{
 
 /// What sockets have to carry what was said last, where the time of the drain is up.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// The folder for compiled code in the data folder.
+const CACHE: &str = "cache";
 
 /// Runs what a command does on the threads of the host.
 pub fn to_the_end(log: &config::Log, main: impl Future<Output = Result<()>>) -> Result<()> {
@@ -177,7 +179,10 @@ async fn apps(
         timeout: config.redis.timeout,
     })?);
     let brokers = Arc::new(config.brokers.clone());
-    let guests = Guests::new(instances(config), None, &Handle::current())?;
+    let data = config.node.data.as_ref();
+    let cache = data.map(|data| std::path::absolute(data.join(CACHE)));
+    let cache = cache.transpose()?;
+    let guests = Guests::new(instances(config), cache.as_deref(), &Handle::current())?;
     let mut apps = Vec::new();
     for (name, app) in &config.apps {
         let outgoing = Outgoing::new(&app.capabilities, &app.http)
