@@ -1,7 +1,7 @@
 //! Waiting for a change of the source.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -105,7 +105,7 @@ impl Watched {
 fn is_source(name: &OsStr) -> bool {
     let hidden = name.as_encoded_bytes().starts_with(b".");
     let backup = name.as_encoded_bytes().ends_with(b"~");
-    !hidden && !backup && !OUTPUTS.iter().any(|output| OsString::from(output) == name)
+    !hidden && !backup && !OUTPUTS.iter().any(|output| name == *output)
 }
 
 /// Builds read their source; that is no change of it.
