@@ -515,7 +515,12 @@ impl App {
                 () = self.stop.cancelled() => return,
                 _ = every.tick() => {
                     self.shared.hub.expire(Instant::now());
-                    self.code().trim();
+                    let code = self.code();
+                    // In the app's own turns: what it takes to give back its memory is no other's time.
+                    let trimmed = self.lane.spawn(async move { code.trim().await });
+                    if let Err(panicked) = trimmed.await {
+                        error!(app = %self.shared.name, "instances were not given up: {panicked}");
+                    }
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::time::timeout;
+use tokio::{task::yield_now, time::timeout};
 use tracing::{Instrument, Span};
 use wasmtime::{
     Store,
@@ -184,12 +184,18 @@ impl Blocking {
         }
     }
 
-    /// Gives up instances that were not called for a while.
-    pub fn trim(&self) {
+    /// Gives up instances that were not called for a while, one in a turn: each has memory to give back. To be polled on
+    /// the threads of guests.
+    pub async fn trim(&self) {
+        while let Some(old) = self.take_old() {
+            drop(old);
+            yield_now().await;
+        }
+    }
+
+    fn take_old(&self) -> Option<Instance> {
         let mut idle = self.idle.lock();
-        let old = idle.partition_point(|instance| instance.since.elapsed() > IDLE);
-        let old: Vec<_> = idle.drain(..old).collect();
-        drop(idle);
-        drop(old);
+        let is_old = idle.first()?.since.elapsed() > IDLE;
+        is_old.then(|| idle.remove(0))
     }
 }

@@ -178,10 +178,10 @@ impl Code {
         self.stop.cancel();
     }
 
-    /// Gives back what was not used for a while.
-    pub fn trim(&self) {
+    /// Gives back what was not used for a while. To be polled on the threads of guests.
+    pub async fn trim(&self) {
         if let World::Blocking(guest) = &self.world {
-            guest.trim();
+            guest.trim().await;
         }
     }
 }

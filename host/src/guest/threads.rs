@@ -29,7 +29,11 @@ use super::ticker::TICK;
 
 /// By how much the threads at the lower priority give way (setpriority(2)): enough that whoever else wants a core has
 /// it, and not so much that a lock held there is held for long.
+#[cfg(target_os = "linux")]
 const NICE: i32 = 10;
+/// The lowest priority that there is.
+#[cfg(target_os = "linux")]
+const LOWEST: i32 = 19;
 /// A call that has computed for so long without waiting is no quick one.
 const QUICK: Duration = TICK.saturating_mul(2);
 
@@ -125,8 +129,16 @@ pub fn has_ticked() -> bool {
 pub fn give_way() {
     // On Linux this is the priority of one thread. Elsewhere it would be that of the process.
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
-        tracing::debug!(%error, "a thread that is to give way does not");
+    {
+        use rustix::process::{getpriority_process, setpriority_process};
+        let this = Some(rustix::thread::gettid());
+        // From where it is: a node that was started with a low priority itself is not to raise it here.
+        let lower = |priority: i32| (priority + NICE).min(LOWEST);
+        let lowered = getpriority_process(this)
+            .and_then(|priority| setpriority_process(this, lower(priority)));
+        if let Err(error) = lowered {
+            tracing::debug!(%error, "a thread that is to give way does not");
+        }
     }
 }
 
@@ -390,6 +402,22 @@ mod tests {
         });
         let names = names.await.unwrap();
         assert_eq!(names, ["fanfare-guest", "fanfare-slow", "fanfare-guest"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_thread_gives_way_to_what_started_it_whatever_priority_that_has() {
+        let priority =
+            || rustix::process::getpriority_process(Some(rustix::thread::gettid())).unwrap();
+        thread::spawn(move || {
+            for _ in 0..3 {
+                let before = priority();
+                give_way();
+                assert_eq!(priority(), (before + NICE).min(LOWEST));
+            }
+        })
+        .join()
+        .unwrap();
     }
 
     #[tokio::test]
