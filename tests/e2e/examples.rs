@@ -22,10 +22,7 @@ fn chat_carries_what_is_said_to_the_room() {
     while next.data == second.data {
         next = ann.next_event();
     }
-    assert_eq!(
-        next.data, first.data,
-        "the room is told that somebody left"
-    );
+    assert_eq!(next.data, first.data, "the room is told that somebody left");
 }
 
 #[test]

@@ -1,59 +1,42 @@
-//! An app: a guest deployed under a name, and the calls of its exports.
+//! An app: a guest deployed under a name. Here it starts, gets new code, and ends.
+//!
+//! # Layout
+//!
+//! - [`requests`]: room for them, their handler, and what their clients are told.
+//! - [`hooks`]: the ends of connections, told to the guest.
+
+mod hooks;
+mod requests;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{timeout, timeout_at},
-};
-use tokio_util::{
-    sync::CancellationToken,
-    task::{TaskTracker, task_tracker::TaskTrackerToken},
-};
-use tracing::{Span, debug, error, error_span, info, warn};
+use tokio::{sync::Semaphore, time::timeout_at};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Span, error, error_span, info, warn};
 
+pub use self::hooks::HOOKS_AT_A_TIME;
 use super::{
     answers::Answers,
-    bindings::fanfare::sse::{
-        connections::{self, Disconnection},
-        errors::Error as Told,
-    },
-    call::Call,
     check::{self, Checked, GuestError},
     code::{Code, StartFailure},
     engine::Guests,
-    error::sentence,
-    limits::Limit,
     log::Room,
-    request::{Answer, Incoming, Request},
     shared::Shared,
     threads::{Lane, Panicked},
     version::VersionId,
 };
-use crate::{
-    event::{Data, Event},
-    hub::{
-        connection::CloseReason,
-        ended::{Ended, EndedReceiver},
-    },
-};
+use crate::hub::ended::EndedReceiver;
 
 /// How long after a failed start the next one is tried: at first, and at most.
 const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How often what has grown old is looked for: events of histories, and instances.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
-/// Calls of `disconnected` at a time: when a thousand clients leave at once, their hooks take turns.
-pub const HOOKS_AT_A_TIME: usize = 16;
-
 /// Why calls are stopped.
 const SHUTTING_DOWN: &str = "the node is shutting down";
 const REPLACED: &str = "new code has taken its place";
@@ -288,111 +271,6 @@ impl App {
         Ok(replaced)
     }
 
-    // === Requests ===
-
-    /// Has a request handled. Returns as soon as there is an answer; the handler may go on after it.
-    pub async fn handle(self: &Arc<Self>, incoming: Incoming) -> Answer {
-        let answer = self.answer(incoming).await;
-        self.answers.count(&answer);
-        answer
-    }
-
-    async fn answer(self: &Arc<Self>, incoming: Incoming) -> Answer {
-        let room = match self.room().await {
-            Ok(room) => room,
-            Err(busy) => return Answer::Busy(busy),
-        };
-        let (code, token) = match self.enter() {
-            Ok(entered) => entered,
-            Err(busy) => return Answer::Busy(busy),
-        };
-        let span = error_span!(
-            "request",
-            app = %self.shared.name,
-            version = %code.label,
-            request = %incoming.id
-        );
-        let (request, answered) = Request::new(incoming);
-        let app = self.clone();
-        let handled = async move {
-            app.run_handler(&code, &span, request).await;
-            drop((room, token));
-        };
-        self.lane.spawn(handled).detach();
-        let lost = || Answer::Failed("the request was lost in the host".into());
-        answered.await.unwrap_or_else(|_| lost())
-    }
-
-    /// Room for a call, or what to tell a client that gets none.
-    async fn room(&self) -> Result<OwnedSemaphorePermit, String> {
-        if let Ok(room) = self.room.clone().try_acquire_owned() {
-            return Ok(room);
-        }
-        let limits = &self.shared.limits;
-        let waiting = Waiting::new(&self.waiting);
-        if waiting.number <= limits.waiting_calls {
-            let room = self.room.clone().acquire_owned();
-            if let Ok(Ok(room)) = timeout(limits.queue_time, room).await {
-                return Ok(room);
-            }
-        }
-        self.shared.reached.count(Limit::Calls);
-        let calls = limits.calls;
-        Err(format!("the app's limit `calls` of {calls} is reached"))
-    }
-
-    /// The code for a new call, which is counted until the tokens are dropped; or what to tell a client.
-    fn enter(&self) -> Result<(Arc<Code>, [TaskTrackerToken; 2]), String> {
-        // Under the lock, so that no call comes to code that is retired already, nor to an app that has drained.
-        let phase = self.phase.lock();
-        match &*phase {
-            Phase::Serving => {}
-            Phase::Failed(reason) if self.development => return Err(reason.clone()),
-            Phase::Failed(_) | Phase::Starting => return Err("the app has not started".into()),
-            Phase::Draining => return Err(SHUTTING_DOWN.into()),
-        }
-        let code = self.code.lock();
-        Ok((code.clone(), [self.calls.token(), code.token()]))
-    }
-
-    async fn run_handler(&self, code: &Code, span: &Span, request: Arc<Request>) {
-        let outcome = code.call(Call::Handle(request.clone()), span).await;
-        let answered = request.is_answered();
-        let problem = match outcome {
-            Ok(Ok(())) if answered => None,
-            Ok(Ok(())) => Some(
-                "the handler returned without answering the request or upgrading it".to_owned(),
-            ),
-            Ok(Err(_)) if request.was_answered_by_host() => None,
-            // The client left while the handler was at work: nothing that anybody has to mend.
-            Ok(Err(error @ (Told::Closed(_) | Told::NotFound(_)))) if request.is_gone() => {
-                let error = self.shared.loggable(&sentence(&error));
-                span.in_scope(|| debug!("the client left, and the handler answered {error}"));
-                None
-            }
-            Ok(Err(error)) => Some(format!("the handler answered {}", sentence(&error))),
-            Err(failure) if let Some(why) = failure.stopped => {
-                span.in_scope(|| warn!("the handler {failure}"));
-                request.answer(Answer::Busy(why.into()));
-                None
-            }
-            Err(failure) => Some(format!("the handler {failure}")),
-        };
-        if let Some(problem) = problem {
-            let problem = self.shared.loggable(&problem);
-            self.report(span, &problem);
-            self.tell_client(&request, problem);
-        }
-        if let Some(connection) = request.connection() {
-            // A call that was stopped did not get there.
-            connection.release();
-            if self.shared.hub.channels(&connection).is_empty() {
-                // It hears nothing and nobody can send to it any more: the handle is gone with the call.
-                self.shared.hub.close(&connection, CloseReason::Closed);
-            }
-        }
-    }
-
     /// Logs what went wrong, if the app's part of the log has room for it: a guest that fails all the time must not fill
     /// it either.
     fn report(&self, span: &Span, problem: &str) {
@@ -401,87 +279,6 @@ impl App {
             Room::JustFull => warn!("{}", self.shared.log),
             Room::Full => {}
         });
-    }
-
-    /// Tells a client what went wrong: in development all, in production where the log has it.
-    fn tell_client(&self, request: &Request, problem: String) {
-        let text = match self.development {
-            true => problem,
-            false => format!(
-                "The app failed. The log has more under request {}.",
-                request.incoming.id
-            ),
-        };
-        let Some(connection) = request.connection() else {
-            request.answer(Answer::Failed(text));
-            return;
-        };
-        let told = Event::new(Data::Text(text), usize::MAX)
-            .and_then(|event| event.with_type("fanfare-error".into()));
-        if let Ok(event) = told
-            && self.development
-        {
-            let _ = self.shared.hub.send(&connection, &event);
-        }
-    }
-
-    // === Hooks ===
-
-    /// Calls `disconnected` for every connection that ends, where the guest exports it.
-    async fn run_hooks(self: Arc<Self>, mut ended: EndedReceiver) {
-        let room = Arc::new(Semaphore::new(HOOKS_AT_A_TIME));
-        while let Some(end) = ended.recv().await {
-            debug!(
-                app = %self.shared.name,
-                connection = %end.connection,
-                reason = ?end.reason,
-                "connection ended"
-            );
-            if !self.code.lock().is_hooked() {
-                continue;
-            }
-            let room = tokio::select! {
-                room = room.clone().acquire_owned() => room,
-                () = self.stop.cancelled() => {
-                    let untold = ended.len() + 1;
-                    warn!(app = %self.shared.name, untold, "stopped before all ends were told to `disconnected`");
-                    return;
-                }
-            };
-            let Ok(room) = room else { return };
-            let app = self.clone();
-            // The code of this moment: a hook for a stream that older code opened is the newer one's.
-            let (code, token) = {
-                let code = self.code.lock();
-                (code.clone(), [self.calls.token(), code.token()])
-            };
-            let hooked = async move {
-                app.run_hook(&code, end).await;
-                drop((room, token));
-            };
-            self.lane.spawn(hooked).detach();
-        }
-    }
-
-    async fn run_hook(&self, code: &Code, ended: Ended) {
-        let span = error_span!(
-            "disconnected",
-            app = %self.shared.name,
-            version = %code.label,
-            connection = %ended.connection
-        );
-        let gone = Box::new(Disconnection {
-            connection_id: ended.connection.to_string(),
-            channels: ended.channels,
-            reason: connections::CloseReason::from(ended.reason),
-        });
-        if let Err(failure) = code.call(Call::Disconnected(gone), &span).await {
-            let text = self.shared.loggable(&format!("`disconnected` {failure}"));
-            match failure.stopped {
-                Some(_) => span.in_scope(|| warn!("{text}")),
-                None => self.report(&span, &text),
-            }
-        }
     }
 
     // === Ending ===
@@ -524,27 +321,5 @@ impl App {
                 }
             }
         }
-    }
-}
-
-/// A request that waits for room.
-struct Waiting<'a> {
-    waiting: &'a AtomicUsize,
-    /// How many wait, this one included.
-    number: usize,
-}
-
-impl<'a> Waiting<'a> {
-    fn new(waiting: &'a AtomicUsize) -> Self {
-        Self {
-            number: waiting.fetch_add(1, Ordering::Relaxed) + 1,
-            waiting,
-        }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
