@@ -167,6 +167,17 @@ fn a_call_that_goes_on_in_old_code_is_stopped_in_the_end_and_its_stream_stays() 
 }
 
 #[test]
+fn code_of_one_world_takes_the_place_of_code_of_the_other() {
+    let node = probe::configured(ADMIN);
+    let mut stream = node.subscribe("news");
+    for guest in [guests::PROBE_ASYNC, guests::PROBE] {
+        deployed(&node, std::fs::read(guest).expect("the guest was built"));
+        node.publish("news", guest);
+        assert_eq!(stream.next_event().data, guest);
+    }
+}
+
+#[test]
 fn hooks_for_old_streams_reach_the_new_code() {
     let node = probe::configured(ADMIN);
     let open = |name: &str| {

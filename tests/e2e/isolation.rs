@@ -123,6 +123,32 @@ fn waiting_is_bounded_by_wall_time_alone() {
 }
 
 #[test]
+fn in_development_a_person_sees_the_trap_with_the_lines_of_the_source() {
+    let node = both(true, "");
+    let asked = Request::get("/hostile/panic").header("accept", "text/html,*/*;q=0.8");
+    let page = node.request(&asked);
+    assert_eq!(page.status(), 500);
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    for part in [
+        "<p>the handler trapped</p>",
+        // The name of the function, demangled, and where it stands.
+        "handle&lt;hostile::Hostile&gt;",
+        "tests/guests/hostile/src/lib.rs:",
+        "before the upgrade",
+    ] {
+        assert!(page.text().contains(part), "{part:?}: {}", page.text());
+    }
+    let line = node.wait_for_log("the handler trapped");
+    assert!(
+        line.contains("version=") && line.contains("app=hostile"),
+        "{line}"
+    );
+}
+
+#[test]
 fn in_production_a_client_gets_an_id_and_the_log_has_the_reason_under_it() {
     let node = both(false, "");
     let answer = assert_fails(&node, "/hostile/panic", &["The app failed."]);

@@ -130,14 +130,15 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)?;
-        if let Some(details) = &self.details {
-            write!(f, "\n{details}")?;
-        }
+        // What a guest says itself tells more than where it stood.
         if !self.stderr.is_empty() {
             write!(f, "\nThe last lines of its stderr:")?;
-            for line in &self.stderr {
+            for line in self.stderr.iter().filter(|line| !line.is_empty()) {
                 write!(f, "\n  {line}")?;
             }
+        }
+        if let Some(details) = &self.details {
+            write!(f, "\n{details}")?;
         }
         Ok(())
     }
