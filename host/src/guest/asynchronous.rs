@@ -219,6 +219,20 @@ impl Asynchronous {
             instance.retired.cancel();
         }
     }
+
+    /// Waits until all instances have ended.
+    pub async fn ended(&self) {
+        let fates = self
+            .instances
+            .lock()
+            .iter()
+            .map(|instance| instance.fate.clone())
+            .collect::<Vec<_>>();
+        for mut fate in fates {
+            // An error means that it has ended, too.
+            let _ = fate.wait_for(Option::is_some).await;
+        }
+    }
 }
 
 impl Drop for Asynchronous {

@@ -41,8 +41,9 @@ pub struct Blocking {
     hooks: Option<DisconnectHooksIndices>,
     /// How many calls an instance serves.
     calls: usize,
-    /// Instances that may serve another call, the last used last.
-    idle: Mutex<Vec<Instance>>,
+    /// Instances that may serve another call, the last used last. `None` once newer code serves: then their places in
+    /// the pool are needed.
+    idle: Mutex<Option<Vec<Instance>>>,
 }
 
 struct Instance {
@@ -82,7 +83,7 @@ impl Blocking {
                 calls => calls,
             },
             shared: shared.clone(),
-            idle: Mutex::default(),
+            idle: Mutex::new(Some(Vec::new())),
         })
     }
 
@@ -155,7 +156,7 @@ impl Blocking {
     }
 
     fn take(&self, span: &Span) -> Instance {
-        let kept = self.idle.lock().pop();
+        let kept = self.idle.lock().as_mut().and_then(Vec::pop);
         let mut instance = match kept {
             Some(instance) => {
                 instance.store.data().begin(span);
@@ -180,8 +181,21 @@ impl Blocking {
     fn keep(&self, mut instance: Instance) {
         if instance.calls < self.calls {
             instance.since = Instant::now();
-            self.idle.lock().push(instance);
+            let mut idle = self.idle.lock();
+            match &mut *idle {
+                Some(idle) => idle.push(instance),
+                None => {
+                    drop(idle);
+                    drop(instance);
+                }
+            }
         }
+    }
+
+    /// Few calls come any more: each has an instance of its own.
+    pub fn retire(&self) {
+        let idle = self.idle.lock().take();
+        drop(idle);
     }
 
     /// Gives up instances that were not called for a while, one in a turn: each has memory to give back. To be polled on
@@ -195,6 +209,7 @@ impl Blocking {
 
     fn take_old(&self) -> Option<Instance> {
         let mut idle = self.idle.lock();
+        let idle = idle.as_mut()?;
         let is_old = idle.first()?.since.elapsed() > IDLE;
         is_old.then(|| idle.remove(0))
     }

@@ -155,11 +155,19 @@ impl Code {
 
     /// Lets the calls in flight finish for so long and then stops them, for this reason; no others are to come.
     pub async fn retire(&self, bound: Duration, why: &'static str) {
-        if let World::Asynchronous(guest) = &self.world {
-            guest.retire();
+        match &self.world {
+            World::Blocking(guest) => guest.retire(),
+            World::Asynchronous(guest) => guest.retire(),
         }
         self.calls.close();
-        if timeout(bound, self.calls.wait()).await.is_ok() {
+        let finished = async {
+            self.calls.wait().await;
+            if let World::Asynchronous(guest) = &self.world {
+                // What calls have left running may go on as well.
+                guest.ended().await;
+            }
+        };
+        if timeout(bound, finished).await.is_ok() || self.calls.is_empty() {
             return;
         }
         warn!(
