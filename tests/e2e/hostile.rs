@@ -262,7 +262,7 @@ misdeeds! {
     endless_loop: Misdeed::of("/loop"),
     endless_loop_in_start: Misdeed::beside(
         "start = loop",
-        "variables = { start = \"loop\" }\n[apps.hostile.limits]\ncpu-time = \"20s\"",
+        "variables = { start = \"loop\" }\n[apps.hostile.limits]\ncpu-time = \"3s\"",
     ),
     memory_bomb: Misdeed::of("/memory"),
     deep_recursion: Misdeed::of("/recursion"),

@@ -159,10 +159,10 @@ fn what_is_left_out_of_the_log_is_counted() {
     // The failure of the handler, which answers nothing, is a line that may be left out as well.
     wait::until_true("every line is logged or counted", || {
         let left_out = reached(&node, Limit::LogLines) as usize;
-        (LINES..=LINES + 1).contains(&(count("flood ") + left_out))
+        (LINES..=LINES + 1).contains(&(count("guest: flood ") + left_out))
     });
     // Ten in each second that it took, and one word of what is left out.
-    let (printed, told) = (count("flood "), count("log-lines"));
+    let (printed, told) = (count("guest: flood "), count("log-lines"));
     assert!((10..LINES / 2).contains(&printed), "{printed}");
     assert!((1..=printed / 10 + 1).contains(&told), "{told}");
 }
