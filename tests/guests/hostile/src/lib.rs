@@ -1,15 +1,24 @@
-//! A guest that misbehaves in every way that there is. The path of a request says how, the variable `start` how its
-//! start does.
+//! A guest that misbehaves in every way that there is. The path of a request says how, the variables `start` and
+//! `disconnected` how these do.
 
-use std::{hint::black_box, time::Duration};
+use std::{
+    hint::black_box,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use fanfare_guest::{
-    App, Error, Event, Publisher, Request, Response, Result, config, registry, sleep,
+    App, Disconnected, Disconnection, Error, Event, Publisher, Request, Response, Result, config,
+    registry, sleep,
 };
 
 struct Hostile;
 
+/// Calls of `handle` in this instance.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
 const HUGE: usize = 50 << 20;
+const KEPT: usize = 32 << 20;
 
 impl App for Hostile {
     fn start() -> Result<()> {
@@ -25,8 +34,10 @@ impl App for Hostile {
     }
 
     fn handle(request: Request) -> Result<()> {
+        let calls = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
         match request.path().as_str() {
             "/well" => return request.respond(Response::text("well")),
+            "/calls" => return request.respond(Response::text(calls.to_string())),
             "/loop" => spin(),
             "/loop-after-upgrade" => {
                 upgraded(&request)?;
@@ -38,6 +49,11 @@ impl App for Hostile {
                     kept.push(vec![1_u8; 1 << 20]);
                     black_box(&kept);
                 }
+            }
+            // Lasts for as long as the instance does.
+            "/keep" => {
+                std::mem::forget(black_box(vec![1_u8; KEPT]));
+                return request.respond(Response::text("kept"));
             }
             "/recursion" => {
                 black_box(deep(black_box(0)));
@@ -75,13 +91,34 @@ impl App for Hostile {
                     registry::set(&format!("flood:{entry}"), &value)?;
                 }
             }
+            "/registry-entries" => {
+                for entry in 0..1_000_000 {
+                    registry::set(&format!("entry:{entry}"), "")?;
+                }
+            }
+            "/channels" => {
+                let (stream, publisher) = (request.upgrade()?, publisher()?);
+                for channel in 0..1_000_000 {
+                    publisher.register(&stream, &format!("channel:{channel}"))?;
+                }
+            }
+            "/upgrade" => {
+                upgraded(&request)?;
+            }
+            "/host-call-flood" => loop {
+                black_box(registry::has(black_box("nothing")));
+            },
+            "/channel-flood" => {
+                let publisher = publisher()?;
+                for channel in 0..1_000_000 {
+                    publisher.publish(&format!("flood:{channel}"), "x")?;
+                }
+            }
             "/huge-data" => {
-                let publisher: Publisher = registry::get("publisher")?;
-                publisher.publish("huge", Event::new("x".repeat(HUGE)))?;
+                publisher()?.publish("huge", Event::new("x".repeat(HUGE)))?;
             }
             "/huge-name" => {
-                let publisher: Publisher = registry::get("publisher")?;
-                publisher.publish(&"x".repeat(HUGE), "small")?;
+                publisher()?.publish(&"x".repeat(HUGE), "small")?;
             }
             "/huge-answer" => return request.respond(Response::text("x".repeat(HUGE))),
             _ => return request.respond(Response::not_found()),
@@ -90,13 +127,26 @@ impl App for Hostile {
     }
 }
 
-fanfare_guest::export!(Hostile);
+impl Disconnected for Hostile {
+    fn disconnected(_: Disconnection) {
+        match config::get("disconnected").ok().flatten().as_deref() {
+            Some("trap") => panic!("no end"),
+            Some("loop") => spin(),
+            _ => {}
+        }
+    }
+}
+
+fanfare_guest::export!(Hostile, disconnected);
+
+fn publisher() -> Result<Publisher> {
+    registry::get("publisher")
+}
 
 /// Opens a stream that says hello, and goes on to hear what is published.
 fn upgraded(request: &Request) -> Result<()> {
     let stream = request.upgrade()?;
-    let publisher: Publisher = registry::get("publisher")?;
-    publisher.register(&stream, "hostile")?;
+    publisher()?.register(&stream, "hostile")?;
     stream.send("hello")
 }
 
