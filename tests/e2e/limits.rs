@@ -23,6 +23,21 @@ fn case(limit: Limit) -> Case {
             told: "`memory` of 8388608 bytes",
             run_into: |node| failure(node, "/memory"),
         },
+        Limit::TotalMemory => Case {
+            limits: "memory = \"8MiB\"\ntotal-memory = \"8MiB\"",
+            told: "`total-memory` of 8388608 bytes",
+            run_into: |node| {
+                // Each has a stack of a megabyte.
+                let mut held: Vec<_> = (0..8).map(|_| node.connect()).collect();
+                for socket in &mut held {
+                    socket.send(&Request::get("/sleep"));
+                }
+                wait::until("a call finds no memory", || {
+                    let answer = node.get("/well");
+                    (answer.status() == 500).then(|| answer.text().to_owned())
+                })
+            },
+        },
         Limit::CpuTime => Case {
             limits: "cpu-time = \"100ms\"",
             told: "`cpu-time` of 100ms",

@@ -21,6 +21,7 @@ use crate::{
     config::{self, Config},
     guest::{
         app::{App, HOOKS_AT_A_TIME, Phase},
+        asynchronous::INSTANCES,
         check,
         deploys::Deploys,
         engine::{Guests, Instances},
@@ -222,8 +223,8 @@ fn instances(config: &Config) -> Instances {
     };
     Instances {
         blocking: sum(|app| app.limits.calls),
-        // Those that linger, and those of code that was replaced.
-        asynchronous: sum(|app| 4 * app.instances.count),
+        // Those that linger, and as many of code that was replaced.
+        asynchronous: sum(|app| 2 * INSTANCES * app.instances.count),
     }
 }
 

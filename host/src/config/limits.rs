@@ -21,6 +21,11 @@ pub struct Limits {
     #[serde(with = "units::size")]
     #[schemars(with = "SizeText")]
     pub memory: u64,
+    /// The memory of all instances of the guest together: its linear memories as they have grown, of which the system
+    /// keeps only the pages that were touched. One instance may have its `memory` in any case.
+    #[serde(with = "units::size")]
+    #[schemars(with = "SizeText")]
+    pub total_memory: u64,
     /// How long one call may compute. Waiting does not count. In the asynchronous world, where calls share an instance:
     /// how long one may compute before it lets the others go on.
     #[serde(with = "units::duration")]
@@ -90,6 +95,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory: 64 << 20,
+            total_memory: 4 << 30,
             cpu_time: Duration::from_secs(1),
             wall_time: Duration::ZERO,
             calls: 1000,
@@ -114,6 +120,7 @@ impl Limits {
     pub(super) fn check(&self, at: &KeyPath, checks: &mut Checks) {
         let per_connection = self.channels_per_connection;
         checks.size(at, "memory", self.memory, 1 << 20..=MOST_BYTES);
+        checks.size(at, "total-memory", self.total_memory, 1 << 20..=MOST_BYTES);
         checks.not_zero(at, "cpu-time", self.cpu_time);
         checks.count(at, "calls", self.calls, 1..=MOST);
         checks.count(at, "waiting-calls", self.waiting_calls, 0..=MOST);

@@ -9,7 +9,8 @@ mod hooks;
 mod requests;
 
 use std::{
-    sync::{Arc, atomic::AtomicUsize},
+    pin::pin,
+    sync::{Arc, Weak, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
@@ -24,7 +25,7 @@ pub use self::hooks::HOOKS_AT_A_TIME;
 use super::{
     answers::Answers,
     check::{self, Checked, GuestError},
-    code::{Code, StartFailure},
+    code::{Code, SHUTTING_DOWN, StartFailure},
     engine::Guests,
     log::Room,
     shared::Shared,
@@ -37,8 +38,7 @@ use crate::hub::ended::EndedReceiver;
 const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How often what has grown old is looked for: events of histories, and instances.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
-/// Why calls are stopped.
-const SHUTTING_DOWN: &str = "the node is shutting down";
+/// Why calls are stopped in code that was replaced.
 const REPLACED: &str = "new code has taken its place";
 
 /// A deployed guest.
@@ -59,6 +59,8 @@ pub struct App {
     /// Requests that wait for room.
     waiting: AtomicUsize,
     phase: Mutex<Phase>,
+    /// The code that was replaced last, while its calls go on.
+    retiring: Mutex<Option<Weak<Code>>>,
     /// Held while new code takes the place of old.
     deploying: Arc<tokio::sync::Mutex<()>>,
     /// The calls in flight, hooks included, of whichever code.
@@ -128,6 +130,7 @@ impl App {
             answers: Answers::default(),
             development,
             phase: Mutex::new(Phase::Starting),
+            retiring: Mutex::default(),
             deploying: Arc::default(),
             calls: TaskTracker::new(),
             tasks: TaskTracker::new(),
@@ -209,9 +212,15 @@ impl App {
 
     async fn run_start(&self, code: Arc<Code>) -> Result<(), StartFailure> {
         let token = [self.calls.token(), code.token()];
+        let stop = self.stop.clone();
         let started = self.lane.spawn(async move {
             let _token = token;
-            code.start().await
+            let mut started = pin!(code.start());
+            tokio::select! {
+                started = &mut started => return started,
+                () = stop.cancelled() => code.stop(SHUTTING_DOWN),
+            }
+            started.await
         });
         let panicked = |panicked: Panicked| Err(StartFailure::Failed(panicked.to_string()));
         started.await.unwrap_or_else(panicked)
@@ -230,6 +239,9 @@ impl App {
         let code = Code::new(&self.guests, &self.shared, &self.lane, &guest)
             .map_err(|error| GuestError::mismatch(origin, &error))?;
         let code = Arc::new(code);
+        if self.phase() == Phase::Draining {
+            return Err(DeployError::Draining);
+        }
         match self.run_start(code.clone()).await {
             Ok(()) => Ok(Prepared {
                 code,
@@ -241,19 +253,20 @@ impl App {
     }
 
     /// Lets new calls go to the code, and returns what served before. Calls that are in flight there may finish, for
-    /// as long as the app's `instances.retire-time`. Streams stay open: they are the host's, and the hooks for them
+    /// as long as the app's `instances.retire-time` and until the next swap. Streams stay open: they are the host's, and the hooks for them
     /// are the new code's from now on.
     pub fn swap(self: &Arc<Self>, prepared: Prepared) -> Result<VersionId, DeployError> {
         let Prepared { code, _alone } = prepared;
         let version = code.version;
-        {
+        let old = {
             let mut phase = self.phase.lock();
             if *phase == Phase::Draining {
                 return Err(DeployError::Draining);
             }
             *phase = Phase::Serving;
-        }
-        let old = std::mem::replace(&mut *self.code.lock(), code);
+            // Before anybody sees that the app serves.
+            std::mem::replace(&mut *self.code.lock(), code)
+        };
         let replaced = old.version;
         info!(
             app = self.shared.name,
@@ -261,6 +274,15 @@ impl App {
             replaced = old.label,
             "new code serves"
         );
+        // Places for instances are set aside for two versions of an app, and not for more.
+        let retiring = self.retiring.lock().replace(Arc::downgrade(&old));
+        if let Some(older) = retiring.and_then(|older| older.upgrade()) {
+            older.stop(REPLACED);
+        }
+        let given_up = old.clone();
+        self.lane
+            .spawn(async move { given_up.give_up().await })
+            .detach();
         let (bound, stop) = (self.shared.instances.retire_time, self.stop.clone());
         self.tasks.spawn(async move {
             tokio::select! {

@@ -24,11 +24,11 @@ use tokio::{
         mpsc::{self, error::SendError},
         oneshot, watch,
     },
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, error, error_span, warn};
-use wasmtime::component::{Accessor, Component, InstancePre, Linker};
+use wasmtime::component::{Accessor, InstancePre, Linker};
 
 use super::{
     bindings::{
@@ -36,9 +36,10 @@ use super::{
         asynchronous_hooks::{DisconnectHooksAsync, DisconnectHooksAsyncIndices},
     },
     call::{self, Call, Failure, Outcome},
-    check::Flavour,
+    check::{Checked, Flavour},
     engine::Guests,
     limits::{CpuLimited, CpuTimeUsedUp},
+    log::Room,
     request::release,
     shared::Shared,
     state::State,
@@ -49,8 +50,12 @@ use super::{
 const CALLS: usize = 100_000;
 /// How long an instance that gets no more calls may go on with what its guest has left running.
 const LINGER: Duration = Duration::from_secs(60);
-/// Instances that linger, for each that takes calls. Past that the oldest is dropped.
-const LINGERING: usize = 1;
+/// Instances at a time, for each that takes calls: those that linger, too.
+pub const INSTANCES: usize = 2;
+/// How much later than the instance itself whoever waits for a call looks at the clock.
+const GRACE: Duration = Duration::from_secs(1);
+/// The most handles of an instance, whatever the app's limit for a call comes to.
+const MOST_HANDLES: usize = 1_000_000;
 
 /// A guest that is ready to be called.
 pub struct Asynchronous {
@@ -71,14 +76,19 @@ struct Inner {
     hooks: Option<DisconnectHooksAsyncIndices>,
     /// How many calls an instance serves.
     calls: usize,
+    /// The version, for the log.
+    label: String,
 }
 
 /// An instance, as those who call it see it.
 struct Instance {
     number: usize,
     jobs: mpsc::UnboundedSender<Job>,
-    /// Calls in it.
-    calls: AtomicUsize,
+    /// Calls in it, and on their way to it.
+    calls: Arc<AtomicUsize>,
+    /// Calls that the guest has begun and not answered yet. Unlike the others, they are still counted when the instance
+    /// has ended with them.
+    running: AtomicUsize,
     /// Calls that it has begun.
     begun: AtomicUsize,
     /// Cancelled when it is to get no more calls.
@@ -99,8 +109,8 @@ struct Job {
     counted: Counted,
 }
 
-/// A call that an instance counts.
-struct Counted(Arc<Instance>);
+/// A call that an instance counts. It does not hold the instance: a job that is lost in its channel would keep both.
+struct Counted(Arc<AtomicUsize>);
 
 struct Exports {
     app: AppAsync,
@@ -122,12 +132,15 @@ impl Asynchronous {
         shared: &Arc<Shared>,
         lane: &Lane,
         linker: &Linker<State>,
-        component: &Component,
-        hooked: bool,
+        checked: &Checked,
     ) -> wasmtime::Result<Self> {
+        let Checked {
+            component, hooked, ..
+        } = checked;
         let pre = linker.instantiate_pre(component)?;
         let inner = Inner {
             exports: AppAsyncIndices::new(&pre)?,
+            label: checked.version.short(),
             hooks: match hooked {
                 true => Some(DisconnectHooksAsyncIndices::new(&pre)?),
                 false => None,
@@ -162,22 +175,35 @@ impl Asynchronous {
             span: span.clone(),
             wall_time,
             done,
-            counted: Counted(instance.clone()),
+            counted: Counted(instance.calls.clone()),
         };
         // One that has just ended takes none.
         while let Err(SendError(refused)) = instance.jobs.send(job) {
             job = refused;
             instance = self.place();
-            job.counted = Counted(instance.clone());
+            job.counted = Counted(instance.calls.clone());
         }
         let mut fate = instance.fate.clone();
-        drop(instance);
-        match outcome.await {
+        let answered = async {
+            tokio::select! {
+                biased;
+                Ok(outcome) = outcome => outcome,
+                fate = fate.wait_for(Option::is_some) => {
+                    let failure = fate.ok().and_then(|fate| fate.clone());
+                    Err(failure.unwrap_or_else(|| Failure::stopped("its instance has ended")))
+                }
+            }
+        };
+        let Some(wall_time) = wall_time else {
+            return answered.await;
+        };
+        // The instance keeps the time itself, unless its guest holds all of it, by an import of WASI 0.2 that waits.
+        let latest = wall_time + self.inner.shared.limits.cpu_time + GRACE;
+        match timeout(latest, answered).await {
             Ok(outcome) => outcome,
             Err(_) => {
-                let fate = fate.wait_for(Option::is_some).await;
-                let failure = fate.ok().and_then(|fate| fate.clone());
-                Err(failure.unwrap_or_else(|| Failure::stopped("its instance has ended")))
+                instance.dropped.cancel();
+                Err(Failure::wall_time(wall_time))
             }
         }
     }
@@ -191,13 +217,14 @@ impl Asynchronous {
         let calls = |instance: &&Arc<Instance>| instance.calls.load(Ordering::Relaxed);
         let count = instances.iter().filter(active).count();
         let least = instances.iter().filter(active).min_by_key(calls).cloned();
+        let wanted = inner.shared.instances.count;
+        let is_full = instances.len() >= wanted * INSTANCES;
         let instance = match least {
-            Some(least) if count >= inner.shared.instances.count || calls(&&least) == 0 => least,
+            Some(least) if is_full || count >= wanted || calls(&&least) == 0 => least,
             _ => {
-                let most = inner.shared.instances.count * LINGERING;
-                if instances.len() - count > most
-                    && let Some(oldest) = instances.iter().find(|instance| !active(instance))
-                {
+                // All of them are past their time, with a call that cannot be ended but with its instance.
+                let mut there = instances.iter();
+                if is_full && let Some(oldest) = there.find(|one| !one.dropped.is_cancelled()) {
                     oldest.dropped.cancel();
                 }
                 let number = self.started.fetch_add(1, Ordering::Relaxed);
@@ -207,7 +234,9 @@ impl Asynchronous {
             }
         };
         instance.calls.fetch_add(1, Ordering::Relaxed);
-        if instance.begun.fetch_add(1, Ordering::Relaxed) + 1 >= inner.calls {
+        let begun = instance.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        // Where so many linger that another would have no place, it serves on.
+        if begun >= inner.calls && instances.len() < wanted * INSTANCES {
             instance.retired.cancel();
         }
         instance
@@ -245,7 +274,7 @@ impl Drop for Asynchronous {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -256,7 +285,8 @@ impl Instance {
         let instance = Arc::new(Self {
             number,
             jobs,
-            calls: AtomicUsize::new(0),
+            calls: Arc::default(),
+            running: AtomicUsize::new(0),
             begun: AtomicUsize::new(0),
             retired: CancellationToken::new(),
             dropped: CancellationToken::new(),
@@ -276,8 +306,14 @@ impl Instance {
     /// were in it.
     async fn run(&self, inner: &Inner, jobs: mpsc::UnboundedReceiver<Job>) -> Failure {
         let shared = &inner.shared;
-        let span = error_span!("instance", app = %shared.name, instance = self.number);
+        let span = error_span!(
+            "instance",
+            app = %shared.name,
+            version = %inner.label,
+            instance = self.number
+        );
         let handles = shared.limits.handles.saturating_mul(shared.limits.calls);
+        let handles = handles.min(MOST_HANDLES);
         let engine = inner.guests.engine(Flavour::Asynchronous);
         let mut store = call::store(engine, shared, &span, handles);
         let held = store.data().held.clone();
@@ -333,13 +369,17 @@ impl Instance {
             limit: None,
             ..failure.with_stderr(store.data().stderr())
         };
-        let calls = self.calls.load(Ordering::Relaxed);
+        let calls = self.running.load(Ordering::Relaxed);
         if calls == 1 {
             // It tells its own log and client.
             return failure;
         }
         let text = shared.loggable(&failure.to_string());
-        span.in_scope(|| error!(calls, "an instance {text}"));
+        span.in_scope(|| match shared.log.room() {
+            Room::Free => error!(calls, "an instance {text}"),
+            Room::JustFull => warn!("{}", shared.log),
+            Room::Full => {}
+        });
         // Whichever of them it was: each of them says where to look.
         Failure {
             reason: format!(
@@ -372,7 +412,8 @@ impl Instance {
                         self.retired.cancel();
                     }
                 }
-                if let Poll::Ready(Some(job)) = jobs.poll_recv(context) {
+                let job = jobs.poll_recv(context);
+                if let Poll::Ready(Some(job)) = job {
                     calls.push(self.call(accessor, exports, job));
                     continue;
                 }
@@ -384,6 +425,10 @@ impl Instance {
                     // One may have come before that.
                     jobs.close();
                     continue;
+                }
+                if job.is_pending() {
+                    // It is on its way.
+                    return Poll::Pending;
                 }
                 // What is overdue would never be done.
                 if overdue || accessor.poll_no_interesting_tasks(context).is_ready() {
@@ -412,6 +457,12 @@ impl Instance {
             done,
             counted: _counted,
         } = job;
+        self.running.fetch_add(1, Ordering::Relaxed);
+        let finish = |outcome| {
+            self.running.fetch_sub(1, Ordering::Relaxed);
+            // Nobody has to wait for it any more.
+            let _ = done.send(outcome);
+        };
         let called = async {
             match call {
                 Call::Start => {
@@ -433,17 +484,17 @@ impl Instance {
             }
         };
         let Some(wall_time) = wall_time else {
-            let _ = done.send(Ok(called.instrument(span).await?));
+            finish(Ok(called.instrument(span).await?));
             return Ok(Done::Returned);
         };
         let deadline = Instant::now() + wall_time;
         tokio::select! {
             result = called.instrument(span) => {
-                let _ = done.send(Ok(result?));
+                finish(Ok(result?));
                 Ok(Done::Returned)
             }
             () = sleep_until(deadline) => {
-                let _ = done.send(Err(Failure::wall_time(wall_time)));
+                finish(Err(Failure::wall_time(wall_time)));
                 Ok(Done::Overdue)
             }
         }

@@ -158,8 +158,8 @@ impl Blocking {
     fn take(&self, span: &Span) -> Instance {
         let kept = self.idle.lock().as_mut().and_then(Vec::pop);
         let mut instance = match kept {
-            Some(instance) => {
-                instance.store.data().begin(span);
+            Some(mut instance) => {
+                instance.store.data_mut().begin(span);
                 instance
             }
             None => Instance {
@@ -192,10 +192,13 @@ impl Blocking {
         }
     }
 
-    /// Few calls come any more: each has an instance of its own.
-    pub fn retire(&self) {
+    /// Few calls come any more: each has an instance of its own. To be polled on the threads of guests.
+    pub async fn retire(&self) {
         let idle = self.idle.lock().take();
-        drop(idle);
+        for old in idle.unwrap_or_default() {
+            drop(old);
+            yield_now().await;
+        }
     }
 
     /// Gives up instances that were not called for a while, one in a turn: each has memory to give back. To be polled on

@@ -14,8 +14,10 @@ use super::{
     threads::{self, Panicked},
 };
 
-/// What wasmtime says of a guest that hands over more than it may. There is no type for it.
+/// What wasmtime says of a guest that hands over more than it may, and of one that has too many handles of the component
+/// model. There is no type for either.
 const OUT_OF_HOSTCALL_FUEL: &str = "fuel allocated for hostcalls has been exhausted";
+const OUT_OF_HANDLES: &str = "store handle limit exceeded";
 
 /// What of a guest is called.
 #[derive(Debug, Clone)]
@@ -94,15 +96,21 @@ impl Failure {
     pub fn trap(trap: &wasmtime::Error, state: &State) -> Self {
         let limits = &state.shared.limits;
         let root = trap.root_cause();
-        let (limit, why) = if state.memory.refused {
-            let limit = limits.memory;
-            let why = format!("it was refused more than its limit `memory` of {limit} bytes");
-            (Some(Limit::Memory), why)
-        } else if matches!(root.downcast_ref(), Some(ResourceTableError::Full)) {
+        let says = |text: &str| root.to_string().contains(text);
+        let (limit, why) = if let Some(refused) = state.memory.refused {
+            let value = match refused {
+                Limit::TotalMemory => limits.total_memory,
+                _ => limits.memory,
+            };
+            let why = format!("it was refused more than its limit {refused} of {value} bytes");
+            (Some(refused), why)
+        } else if matches!(root.downcast_ref(), Some(ResourceTableError::Full))
+            || says(OUT_OF_HANDLES)
+        {
             let limit = limits.handles;
             let why = format!("it took more handles than its limit `handles` of {limit}");
             (Some(Limit::Handles), why)
-        } else if root.to_string().contains(OUT_OF_HOSTCALL_FUEL) {
+        } else if says(OUT_OF_HOSTCALL_FUEL) {
             let limit = hostcall_bytes(&state.shared);
             let why = format!("it handed over more than its limit `host-call-bytes` of {limit}");
             (Some(Limit::HostCallBytes), why)
@@ -150,6 +158,7 @@ pub fn store(engine: &Engine, shared: &Arc<Shared>, span: &Span, handles: usize)
     let mut store = Store::new(engine, State::new(shared.clone(), span, handles));
     store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(hostcall_bytes(shared));
+    store.set_max_component_handles(handles);
     store.set_epoch_deadline(1);
     // A guest that computes gives up the thread at every tick, so that neither it nor its limits need a thread of
     // their own.

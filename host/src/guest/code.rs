@@ -30,6 +30,9 @@ use super::{
 const START_TIME: Duration = Duration::from_secs(60);
 const HOOK_TIME: Duration = Duration::from_secs(30);
 
+/// Why calls are stopped at the end.
+pub const SHUTTING_DOWN: &str = "the node is shutting down";
+
 /// A version of an app's guest.
 pub struct Code {
     /// Which one.
@@ -74,7 +77,7 @@ impl Code {
             }
             Flavour::Asynchronous => {
                 let linker = imports::linker_async(guests.engine(*flavour))?;
-                let guest = Asynchronous::new(guests, shared, lane, &linker, component, *hooked)?;
+                let guest = Asynchronous::new(guests, shared, lane, &linker, checked)?;
                 World::Asynchronous(guest)
             }
         };
@@ -114,7 +117,9 @@ impl Code {
         let reason = match self.call(Call::Start, &span).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => format!("`start` answered {}", sentence(&error)),
-            Err(failure) if failure.stopped.is_some() => return Err(StartFailure::Stopped),
+            Err(failure) if failure.stopped == Some(SHUTTING_DOWN) => {
+                return Err(StartFailure::Stopped);
+            }
             Err(failure) => format!("`start` {failure}"),
         };
         Err(StartFailure::Failed(self.shared.loggable(&reason)))
@@ -153,12 +158,16 @@ impl Code {
         outcome
     }
 
-    /// Lets the calls in flight finish for so long and then stops them, for this reason; no others are to come.
-    pub async fn retire(&self, bound: Duration, why: &'static str) {
+    /// Gives up what only later calls would need: newer code serves. To be polled on the threads of guests.
+    pub async fn give_up(&self) {
         match &self.world {
-            World::Blocking(guest) => guest.retire(),
+            World::Blocking(guest) => guest.retire().await,
             World::Asynchronous(guest) => guest.retire(),
         }
+    }
+
+    /// Lets the calls in flight finish for so long and then stops them, for this reason; no others are to come.
+    pub async fn retire(&self, bound: Duration, why: &'static str) {
         self.calls.close();
         let finished = async {
             self.calls.wait().await;
@@ -199,6 +208,6 @@ impl Code {
 pub enum StartFailure {
     /// The guest's own error, or a trap.
     Failed(String),
-    /// It was stopped through no fault of its own.
+    /// The node is shutting down.
     Stopped,
 }

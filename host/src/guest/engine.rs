@@ -35,7 +35,8 @@ const KEPT_MEMORY: usize = 128 * 1024;
 const KEPT_TABLE: usize = 32 * 1024;
 /// Places of such instances that are kept; others give their memory back.
 const KEPT_PLACES: u32 = 64;
-/// Stacks of one instance of the asynchronous world. Few of its calls have one: those that wait in a blocking import.
+/// Stacks of one instance of the asynchronous world, beside one for each call that may wait in a function that is
+/// lowered for blocking.
 const STACKS: u32 = 16;
 
 /// How many instances there may be at a time, of all apps of a node.
@@ -83,11 +84,17 @@ impl Guests {
         runtime: &Handle,
     ) -> Result<Self, EngineError> {
         let cache = open_cache(cache);
-        let engine = |flavour, instances| {
-            engine(flavour, instances, cache.as_ref()).map_err(EngineError::Engine)
+        let engine = |flavour, count, stacks| {
+            engine(flavour, count, stacks, cache.as_ref()).map_err(EngineError::Engine)
         };
-        let blocking = engine(Flavour::Blocking, instances.blocking)?;
-        let asynchronous = engine(Flavour::Asynchronous, instances.asynchronous)?;
+        // Each call waits on a stack of its own, whichever its world: no app takes those of another.
+        let Instances {
+            blocking: calls,
+            asynchronous: shared,
+        } = instances;
+        let blocking = engine(Flavour::Blocking, calls, calls)?;
+        let stacks = calls.saturating_add(shared.saturating_mul(STACKS));
+        let asynchronous = engine(Flavour::Asynchronous, shared, stacks)?;
         let compilers = ThreadPoolBuilder::new()
             .thread_name(|number| format!("fanfare-compile{number}"))
             .start_handler(|_| give_way())
@@ -136,7 +143,12 @@ fn open_cache(folder: Option<&Path>) -> Option<Cache> {
     }
 }
 
-fn engine(flavour: Flavour, instances: u32, cache: Option<&Cache>) -> wasmtime::Result<Engine> {
+fn engine(
+    flavour: Flavour,
+    instances: u32,
+    stacks: u32,
+    cache: Option<&Cache>,
+) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
     config
         .max_wasm_stack(STACK_BYTES)
@@ -149,7 +161,7 @@ fn engine(flavour: Flavour, instances: u32, cache: Option<&Cache>) -> wasmtime::
         Flavour::Blocking => config.concurrency_support(false),
         Flavour::Asynchronous => config.wasm_component_model_async(true),
     };
-    if let Some(pool) = pool(flavour, instances) {
+    if let Some(pool) = pool(instances, stacks) {
         let mut pooled = config.clone();
         pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         match Engine::new(&pooled) {
@@ -164,7 +176,7 @@ fn engine(flavour: Flavour, instances: u32, cache: Option<&Cache>) -> wasmtime::
 }
 
 /// Places for so many instances; none where they would take too much of the address space.
-fn pool(flavour: Flavour, instances: u32) -> Option<PoolingAllocationConfig> {
+fn pool(instances: u32, stacks: u32) -> Option<PoolingAllocationConfig> {
     // Place for the most that each may have: no app takes another one's.
     let memories = instances.checked_mul(MEMORIES as u32)?;
     if u64::from(memories) * MEMORY_SPACE > ADDRESS_SPACE {
@@ -175,10 +187,6 @@ fn pool(flavour: Flavour, instances: u32) -> Option<PoolingAllocationConfig> {
         );
         return None;
     }
-    let stacks = match flavour {
-        Flavour::Blocking => instances,
-        Flavour::Asynchronous => instances.checked_mul(STACKS)?,
-    };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.checked_mul(CORE_INSTANCES)?)

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -29,6 +29,8 @@ const INSTANCES: usize = 500;
 pub enum Limit {
     /// Memory of an instance.
     Memory,
+    /// Memory of all instances.
+    TotalMemory,
     /// Time on the CPU of a call.
     CpuTime,
     /// Time of a call.
@@ -57,8 +59,9 @@ pub enum Limit {
 
 impl Limit {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Memory,
+        Self::TotalMemory,
         Self::CpuTime,
         Self::WallTime,
         Self::Calls,
@@ -77,6 +80,7 @@ impl Limit {
     pub fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
+            Self::TotalMemory => "total-memory",
             Self::CpuTime => "cpu-time",
             Self::WallTime => "wall-time",
             Self::Calls => "calls",
@@ -120,32 +124,68 @@ impl Reached {
     }
 }
 
-/// Bounds the memories and tables of one store together.
+/// The memory of all instances of an app.
+#[derive(Debug)]
+pub struct AppMemory {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+/// Bounds the memories and tables of one store together, and with those of the app's other stores.
 #[derive(Debug)]
 pub struct MemoryLimit {
     limit: usize,
     used: usize,
-    /// Set when the guest was refused memory: what follows is usually its own abort, which says nothing of why.
-    pub refused: bool,
+    app: Arc<AppMemory>,
+    /// The limit at which the guest was refused memory: what follows is usually its own abort, which says nothing of
+    /// why.
+    pub refused: Option<Limit>,
+}
+
+impl AppMemory {
+    /// Memory of at most so many bytes.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            used: AtomicUsize::new(0),
+        }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let taken = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.limit);
+        let order = Ordering::Relaxed;
+        self.used.fetch_update(order, order, taken).is_ok()
+    }
 }
 
 impl MemoryLimit {
     /// Memories of at most so many bytes together.
-    pub fn new(limit: usize) -> Self {
+    pub fn new(limit: usize, app: Arc<AppMemory>) -> Self {
         Self {
             limit,
             used: 0,
-            refused: false,
+            app,
+            refused: None,
         }
     }
 
     fn grow(&mut self, bytes: usize) -> bool {
         let used = self.used.saturating_add(bytes);
-        self.refused |= used > self.limit;
-        if used <= self.limit {
+        if used > self.limit {
+            self.refused = Some(Limit::Memory);
+        } else if !self.app.take(bytes) {
+            self.refused = Some(Limit::TotalMemory);
+        } else {
             self.used = used;
+            return true;
         }
-        used <= self.limit
+        false
+    }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        self.app.used.fetch_sub(self.used, Ordering::Relaxed);
     }
 }
 
@@ -252,13 +292,21 @@ mod tests {
 
     #[test]
     fn memories_and_tables_are_summed() {
-        let mut limit = MemoryLimit::new(100);
+        let app = Arc::new(AppMemory::new(150));
+        let mut limit = MemoryLimit::new(100, app.clone());
         assert!(limit.memory_growing(0, 60, None).unwrap());
         assert!(limit.memory_growing(0, 24, None).unwrap());
         assert!(limit.table_growing(0, 1, None).unwrap());
-        assert!(!limit.refused);
+        assert_eq!(limit.refused, None);
         assert!(!limit.memory_growing(60, 61, None).unwrap());
-        assert!(limit.refused);
+        assert_eq!(limit.refused, Some(Limit::Memory));
+
+        let mut other = MemoryLimit::new(100, app);
+        assert!(other.memory_growing(0, 50, None).unwrap());
+        assert!(!other.memory_growing(50, 51, None).unwrap());
+        assert_eq!(other.refused, Some(Limit::TotalMemory));
+        drop(limit);
+        assert!(other.memory_growing(50, 51, None).unwrap());
     }
 
     #[tokio::test]

@@ -98,14 +98,38 @@ impl GuestLog {
         }
     }
 
-    /// A text of the guest as it may stand in the log.
-    pub fn loggable(&self, text: &str) -> String {
+    /// How many bytes at the end of an unfinished line may be the beginning of a secret.
+    pub fn held_back(&self) -> usize {
+        self.secrets.first().map_or(0, |secret| secret.len() - 1)
+    }
+
+    /// Takes what may be logged of an unfinished line that is too long to wait for its end. What may be the beginning of
+    /// a secret or of a character stays.
+    pub fn cut(&self, line: &mut Vec<u8>) -> Vec<u8> {
+        let unfinished = match std::str::from_utf8(line) {
+            Err(error) if error.error_len().is_none() => line.split_off(error.valid_up_to()),
+            _ => Vec::new(),
+        };
+        let mut text = self.without_secrets(&String::from_utf8_lossy(line));
+        let end = text.floor_char_boundary(text.len().saturating_sub(self.held_back()));
+        *line = text.split_off(end).into_bytes();
+        line.extend(unfinished);
+        text.into_bytes()
+    }
+
+    fn without_secrets(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for secret in &self.secrets {
             if text.contains(secret) {
                 text = text.replace(secret, "[secret]");
             }
         }
+        text
+    }
+
+    /// A text of the guest as it may stand in the log.
+    pub fn loggable(&self, text: &str) -> String {
+        let mut text = self.without_secrets(text);
         if text.len() > LOGGED_BYTES {
             text.truncate(text.floor_char_boundary(LOGGED_BYTES));
             text.push_str(" … (cut)");

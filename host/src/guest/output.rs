@@ -93,11 +93,15 @@ impl Output {
             buffer
                 .line
                 .extend_from_slice(part.strip_suffix(b"\n").unwrap_or(part));
-            if part.ends_with(b"\n") || buffer.line.len() >= LINE_BYTES {
-                let line = std::mem::take(&mut buffer.line);
-                drop(buffer);
-                self.log(&line);
-            }
+            let line = if part.ends_with(b"\n") {
+                std::mem::take(&mut buffer.line)
+            } else if buffer.line.len() >= LINE_BYTES + self.log.held_back() {
+                self.log.cut(&mut buffer.line)
+            } else {
+                continue;
+            };
+            drop(buffer);
+            self.log(&line);
         }
     }
 
@@ -198,6 +202,17 @@ mod tests {
         assert_eq!(output.tail().last().unwrap(), "rest");
         output.log_lines(&[b'x'; 3 * LINE_BYTES]);
         assert!(output.buffer.lock().line.len() < 3 * LINE_BYTES);
+        output.log_lines(b"\n");
+        // A secret, and a character, that lie across the place where a line is cut.
+        output.log_lines(&[b'x'; LINE_BYTES - 3]);
+        output.log_lines("hunter2\u{e4}".as_bytes().split_last().unwrap().1);
+        output.log_lines(b"\xa4!\n");
+        let tail = output.tail().concat();
+        assert!(
+            tail.ends_with("xxx[secret]\u{e4}!") && !tail.contains("hunter"),
+            "{}",
+            &tail[tail.len() - 40..]
+        );
         output.log_lines(&b"y\n".repeat(100));
         assert_eq!(output.tail().len(), TAIL_LINES);
     }

@@ -9,7 +9,11 @@ use parking_lot::Mutex;
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::{
-    error::HostError, limits::Reached, log::GuestLog, outgoing::Outgoing, registry::Registry,
+    error::HostError,
+    limits::{AppMemory, Reached},
+    log::GuestLog,
+    outgoing::Outgoing,
+    registry::Registry,
 };
 use crate::{
     broker::{self, Broker, memory::Memory, publisher::Publisher},
@@ -39,6 +43,8 @@ pub struct Shared {
     pub log: Arc<GuestLog>,
     /// How often each of the app's limits was reached.
     pub reached: Arc<Reached>,
+    /// The memory of its instances.
+    pub memory: Arc<AppMemory>,
     /// What the app may use.
     pub limits: config::Limits,
     /// How many instances it has.
@@ -98,6 +104,7 @@ impl Shared {
         let secrets = secrets.map(|variable| variable.value());
         let reached = Arc::<Reached>::default();
         let log = GuestLog::new(secrets, app.limits.log_lines, reached.clone());
+        let memory = app.limits.total_memory.max(app.limits.memory);
         let shared = Self {
             route: app.route.trim_end_matches('/').to_owned(),
             hub,
@@ -108,6 +115,7 @@ impl Shared {
             variables: variables.collect(),
             log: Arc::new(log),
             reached,
+            memory: Arc::new(AppMemory::new(memory as usize)),
             limits: app.limits.clone(),
             instances: app.instances.clone(),
             streams: app.streams.clone(),

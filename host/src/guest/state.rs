@@ -57,7 +57,7 @@ impl State {
         table.set_max_capacity(handles);
         Self {
             table,
-            memory: MemoryLimit::new(shared.limits.memory as usize),
+            memory: MemoryLimit::new(shared.limits.memory as usize, shared.memory.clone()),
             held: Held::default(),
             http: outgoing::Context::new(shared.outgoing.clone()),
             shared,
@@ -66,8 +66,9 @@ impl State {
         }
     }
 
-    /// Logs what the guest prints from now on in this span.
-    pub fn begin(&self, span: &Span) {
+    /// Another call begins: what the guest prints from now on is logged in this span.
+    pub fn begin(&mut self, span: &Span) {
+        self.memory.refused = None;
         for output in &self.outputs {
             output.begin(span);
         }

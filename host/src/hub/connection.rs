@@ -107,9 +107,13 @@ pub(super) struct End {
 }
 
 impl End {
-    /// The connection has ended.
-    pub(super) fn tell(&self, reason: CloseReason) {
+    /// The connection has ended: to be said under the hub's lock.
+    pub(super) fn set(&self, reason: CloseReason) {
         let _ = self.reason.set(reason);
+    }
+
+    /// Wakes those who wait for it: not under the lock, because there may be many.
+    pub(super) fn tell(&self) {
         self.told.notify_waiters();
     }
 }

@@ -389,7 +389,8 @@ impl Hub {
         left.iter().for_each(|left| state.post.left(left));
         self.counters().add_closed(reason);
         if let Some(end) = state.handles.get(&member.id) {
-            end.tell(reason);
+            end.set(reason);
+            state.post.ends.push(end.clone());
         }
         if let Some(ended) = &state.ended {
             ended.tell(Ended {

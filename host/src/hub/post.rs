@@ -10,6 +10,7 @@ use parking_lot::MutexGuard;
 use super::{
     Hub, State,
     channel::Left,
+    connection::End,
     delivery::{self, Engine, OutletId, Wakes, command::Command},
     frame::Frame,
 };
@@ -18,6 +19,8 @@ use super::{
 pub(super) struct Post {
     pub(super) engine: Engine,
     wakes: Wakes,
+    /// Ends that somebody may wait for.
+    pub(super) ends: Vec<Arc<End>>,
 }
 
 /// The lock. When it is let go, those who were told something are woken: not before, so that nobody waits for it who
@@ -34,6 +37,7 @@ impl Post {
         Self {
             engine,
             wakes: Wakes::default(),
+            ends: Vec::new(),
         }
     }
 
@@ -99,8 +103,12 @@ impl Drop for Locked<'_> {
     fn drop(&mut self) {
         if let Some(mut state) = self.state.take() {
             let mut wakes = std::mem::take(&mut state.post.wakes);
+            let ends = std::mem::take(&mut state.post.ends);
             drop(state);
             self.hub.shared.engine.wake(&mut wakes);
+            for end in ends {
+                end.tell();
+            }
         }
     }
 }

@@ -9,13 +9,13 @@ use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Span, debug, error_span, warn};
 
-use super::{App, Phase, SHUTTING_DOWN};
+use super::{App, Phase};
 use crate::{
     event::{Data, Event},
     guest::{
         bindings::fanfare::sse::errors::Error,
         call::Call,
-        code::Code,
+        code::{Code, SHUTTING_DOWN},
         error::sentence,
         limits::Limit,
         request::{Answer, Incoming, Request},
