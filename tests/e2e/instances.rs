@@ -199,6 +199,24 @@ fn an_overdue_call_retires_its_instance_and_the_others_in_it_finish() {
 }
 
 #[test]
+fn an_instance_that_its_guest_freezes_is_given_up_when_the_time_of_a_call_is_over() {
+    let node = asynchronous("wall-time = \"500ms\"\ncpu-time = \"100ms\"", "");
+    let answer = node.get("/freeze");
+    assert_eq!(answer.status(), 500);
+    assert!(answer.text().contains("`wall-time`"), "{}", answer.text());
+    assert_eq!(calls(&node), 1, "the next call has a new instance");
+}
+
+#[test]
+fn a_trap_with_one_call_in_the_instance_is_shown_whole() {
+    let node = asynchronous("", "");
+    let text = node.get("/panic").text().to_owned();
+    for part in ["the handler trapped", "one for all", "src/lib.rs:"] {
+        assert!(text.contains(part), "{part:?}: {text}");
+    }
+}
+
+#[test]
 fn work_goes_on_in_an_instance_that_gets_no_more_calls() {
     let node = asynchronous("", "calls = 20");
     assert_eq!(node.get("/beside?as=begun").text(), "begun");

@@ -202,6 +202,7 @@ impl Asynchronous {
         match timeout(latest, answered).await {
             Ok(outcome) => outcome,
             Err(_) => {
+                instance.retired.cancel();
                 instance.dropped.cancel();
                 Err(Failure::wall_time(wall_time))
             }

@@ -69,6 +69,8 @@ impl App for Hostile {
                 return registry::set(&name, &format!("{reason:?}"));
             }
             "/sleep" => sleep(Duration::from_secs(3600)).await,
+            // Waits in a function of WASI 0.2, which holds the whole instance.
+            "/freeze" => std::thread::sleep(Duration::from_secs(3600)),
             "/loop" => spin(),
             "/panic" => panic!("one for all"),
             "/host-call-flood" => loop {
