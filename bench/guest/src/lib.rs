@@ -11,7 +11,9 @@
 use std::time::Instant;
 
 use fanfare_bench_protocol::{HELLO, Park, Publish, Published};
-use fanfare_guest::{App, Connection, Error, Event, Publisher, Request, Response, Result, registry, sleep};
+use fanfare_guest::{
+    App, Connection, Error, Event, Publisher, Request, Response, Result, registry, sleep,
+};
 
 struct Bench;
 
