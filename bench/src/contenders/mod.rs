@@ -289,7 +289,7 @@ impl Server for Own {
 /// (WebAssembly core specification, "Custom Section"). The name is short, so that each size is one byte.
 fn custom_section(name: &str) -> Vec<u8> {
     let length = name.len() as u8;
-    [&[0, length + 1, length], name.as_bytes()].concat()
+    [&[0, length + 1, length][..], name.as_bytes()].concat()
 }
 
 /// The value of a gauge that is once on a page of metrics, whatever its labels are.
@@ -313,5 +313,10 @@ mod tests {
         assert_eq!(gauge(page, "a_b").unwrap(), 7);
         assert_eq!(gauge(page, "c").unwrap(), 3);
         assert!(gauge(page, "d").is_err());
+    }
+
+    #[test]
+    fn a_custom_section_says_how_long_it_is() {
+        assert_eq!(custom_section("12"), [0, 3, 2, b'1', b'2']);
     }
 }

@@ -1,6 +1,6 @@
 //! Handlers that wait: each has opened a stream, and writes to it when its time has come.
 
-use std::{cell::Cell, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use fanfare_bench_protocol::Park;
@@ -96,11 +96,7 @@ impl Load for Parked {
             parked.progress().payloads == 0,
             "the first handlers have waited for long enough before all waited"
         );
-        let is_over = Cell::new(false);
-        parked.wait(wait + PATIENCE, |progress| {
-            is_over.set(progress.payloads > 0);
-            is_over.get()
-        });
+        parked.wait(wait + PATIENCE, |progress| progress.payloads > 0);
         hear(&parked, handlers as u64);
         let taken = clock.stop(bench.server)?;
         let closed = quiet.stop(None)?.closed;

@@ -142,7 +142,7 @@ fn publish_all(space: &Space, publish: &Publish) -> Result<Published> {
         let event = Event::new(Data::Text(data), space.event_data())?;
         space.publish(&ChannelName::new(channel)?, &event);
         runtime.block_on(space.room());
-        Ok(())
+        anyhow::Ok(())
     })
 }
 
@@ -159,7 +159,7 @@ fn repeat(space: &Space, publish: &Publish) -> Result<Published> {
             let event = Event::new(Data::Text(data.clone()), space.event_data())?;
             publisher.publish(&channel, event).await?;
         }
-        Ok(publish.published(start))
+        anyhow::Ok(publish.published(start))
     })
 }
 
