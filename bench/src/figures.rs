@@ -36,6 +36,14 @@ pub struct Figures {
     #[serde(flatten)]
     pub growth: Option<Growth>,
     #[serde(flatten)]
+    pub answered: Option<Answered>,
+    #[serde(flatten)]
+    pub parked: Option<Parked>,
+    #[serde(flatten)]
+    pub repeated: Option<Repeated>,
+    #[serde(flatten)]
+    pub deployed: Option<Deployed>,
+    #[serde(flatten)]
     pub faults: Faults,
     pub closed: u64,
     pub failed: u64,
@@ -58,14 +66,50 @@ pub struct Growth {
     pub growth_percent: f64,
 }
 
-/// CPU time of the server for one delivery, one stream or one channel, in microseconds.
+/// Requests that a handler answers at once.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Answered {
+    pub requests: u64,
+    pub requests_per_second: u64,
+    /// These, divided by those of the yardstick.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_ratio: Option<f64>,
+}
+
+/// Handlers that wait.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Parked {
+    pub handlers: usize,
+    pub bytes_per_handler: i64,
+}
+
+/// Publishing as often as it goes.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Repeated {
+    pub events: u64,
+    pub ns_per_event: f64,
+    /// What is over that of the yardstick.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ns_over_native: Option<f64>,
+}
+
+/// New code while streams are open.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Deployed {
+    pub deploys: usize,
+    /// The slowest of them, from the first byte sent to the answer.
+    pub deploy_ms: f64,
+}
+
+/// CPU time of the server for one delivery, one stream, one channel or one request, in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Cost {
     pub cpu_us: f64,
     pub cpu_user_us: f64,
     pub cpu_kernel_us: f64,
+    /// `cpu_us`, divided by that of the yardstick.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ratio_to_floor: Option<f64>,
+    pub cpu_ratio: Option<f64>,
 }
 
 impl Cost {
@@ -76,7 +120,7 @@ impl Cost {
             cpu_us: each(cpu.total()),
             cpu_user_us: each(cpu.user),
             cpu_kernel_us: each(cpu.kernel),
-            ratio_to_floor: None,
+            cpu_ratio: None,
         })
     }
 }
@@ -94,6 +138,26 @@ impl Figures {
             closed: report.closed,
             failed: report.failures(),
             ..Self::default()
+        }
+    }
+
+    /// Compares it with the yardstick, which it may be itself.
+    pub fn compare(&mut self, yardstick: Option<&Self>, is_itself: bool) {
+        let own = self.clone();
+        let Some(yardstick) = yardstick.or(is_itself.then_some(&own)) else {
+            return;
+        };
+        if let (Some(cost), Some(other)) = (&mut self.cpu, yardstick.cpu) {
+            // A short load may take no tick of the clock.
+            let ratio = cost.cpu_us / other.cpu_us;
+            cost.cpu_ratio = ratio.is_finite().then_some(ratio);
+        }
+        if let (Some(answered), Some(other)) = (&mut self.answered, yardstick.answered) {
+            let ratio = answered.requests_per_second as f64 / other.requests_per_second as f64;
+            answered.rate_ratio = ratio.is_finite().then_some(ratio);
+        }
+        if let (Some(repeated), Some(other)) = (&mut self.repeated, yardstick.repeated) {
+            repeated.ns_over_native = Some(repeated.ns_per_event - other.ns_per_event);
         }
     }
 
@@ -128,7 +192,7 @@ columns! {
     CPU "CPU µs" |figures| figures.cpu.map(|cost| format!("{:.2}", cost.cpu_us));
     USER "user" |figures| figures.cpu.map(|cost| format!("{:.2}", cost.cpu_user_us));
     KERNEL "kernel" |figures| figures.cpu.map(|cost| format!("{:.2}", cost.cpu_kernel_us));
-    RATIO "of floor" |figures| figures.cpu?.ratio_to_floor.map(|ratio| format!("{ratio:.2}"));
+    RATIO "of floor" |figures| figures.cpu?.cpu_ratio.map(|ratio| format!("{ratio:.2}"));
     P50 "p50 ms" |figures| figures.latency_us.map(|times| ms(times.p50));
     P99 "p99 ms" |figures| figures.latency_us.map(|times| ms(times.p99));
     MAX "max ms" |figures| figures.latency_us.map(|times| ms(times.max));
@@ -146,6 +210,19 @@ columns! {
     AT_QUARTER "MB at 1/4" |figures| figures.growth.map(|growth| mb(growth.quarter_bytes as i64));
     AT_END "MB at the end" |figures| figures.growth.map(|growth| mb(growth.end_bytes as i64));
     GROWTH "growth %" |figures| figures.growth.map(|growth| format!("{:+.1}", growth.growth_percent));
+    RATE "requests/s" |figures| figures.answered.map(|answered| answered.requests_per_second.to_string());
+    RATE_RATIO "of axum" |figures| figures.answered?.rate_ratio.map(|ratio| format!("{ratio:.2}"));
+    CPU_RATIO "CPU of axum" |figures| figures.cpu?.cpu_ratio.map(|ratio| format!("{ratio:.2}"));
+    FAILED "failed" |figures| Some(figures.failed.to_string());
+    HANDLERS "handlers" |figures| figures.parked.map(|parked| parked.handlers.to_string());
+    PER_HANDLER "bytes/handler" |figures| figures.parked.map(|parked| parked.bytes_per_handler.to_string());
+    LATE_P50 "late p50 ms" |figures| figures.latency_us.map(|times| ms(times.p50));
+    LATE_P99 "late p99 ms" |figures| figures.latency_us.map(|times| ms(times.p99));
+    LATE_MAX "late max ms" |figures| figures.latency_us.map(|times| ms(times.max));
+    PER_EVENT "ns/publish" |figures| figures.repeated.map(|repeated| format!("{:.0}", repeated.ns_per_event));
+    OVER_NATIVE "over native" |figures| figures.repeated?.ns_over_native.map(|ns| format!("{ns:+.0}"));
+    DEPLOYS "deploys" |figures| figures.deployed.map(|deployed| deployed.deploys.to_string());
+    DEPLOY "slowest ms" |figures| figures.deployed.map(|deployed| format!("{:.0}", deployed.deploy_ms));
     LOST "lost" |figures| Some(figures.faults.lost.to_string());
     WRONG "dup/order/corrupt" |figures| Some(format!(
         "{}/{}/{}",

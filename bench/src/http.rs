@@ -17,6 +17,8 @@ pub struct Client {
     reader: BufReader<TcpStream>,
     /// Requests that are to be sent.
     unsent: Vec<u8>,
+    /// What each of them brings, to be let in.
+    token: Option<&'static str>,
 }
 
 /// An answer.
@@ -39,7 +41,16 @@ impl Client {
         Ok(Self {
             reader: BufReader::new(socket),
             unsent: Vec::new(),
+            token: None,
         })
+    }
+
+    /// Brings a token with each request (RFC 6750).
+    pub fn with_token(self, token: &'static str) -> Self {
+        Self {
+            token: Some(token),
+            ..self
+        }
     }
 
     /// Sends a request and waits for its answer.
@@ -60,6 +71,9 @@ impl Client {
         let host = "Host: localhost\r\n";
         let (kind, body) = content.unwrap_or_default();
         let mut head = format!("{method} {target} HTTP/1.1\r\n{host}");
+        if let Some(token) = self.token {
+            head += &format!("Authorization: Bearer {token}\r\n");
+        }
         if content.is_some() {
             head += &format!("Content-Type: {kind}\r\n");
         }

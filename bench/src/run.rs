@@ -59,6 +59,7 @@ impl Options {
     pub fn run(self) -> Result<ExitCode> {
         let (loads, mut contenders) = self.chosen()?;
         let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024) as usize;
+        contenders.retain(|contender| loads.iter().any(|load| is_for(&**load, &**contender)));
         let mut ready = Vec::new();
         for contender in &mut contenders {
             let name = contender.name();
@@ -68,6 +69,9 @@ impl Options {
         for load in &loads {
             let mut outcomes: Vec<Outcome> = Vec::new();
             for (contender, readiness) in contenders.iter().zip(&ready) {
+                if !is_for(&**load, &**contender) {
+                    continue;
+                }
                 eprintln!("{} {} …", load.name(), contender.name());
                 let mut outcome = match readiness {
                     Readiness::Ready => self.measure(&**load, &**contender, files),
@@ -76,14 +80,20 @@ impl Options {
                         ..Outcome::empty(&**load, &**contender, Status::NotInstalled)
                     },
                 };
-                outcome.compare(outcomes.first());
+                let yardstick = outcomes
+                    .iter()
+                    .find(|outcome| outcome.contender == load.yardstick())
+                    .and_then(|outcome| outcome.figures.as_ref());
+                if let Some(figures) = &mut outcome.figures {
+                    figures.compare(yardstick, outcome.contender == load.yardstick());
+                }
                 is_clean &= outcome.is_clean();
                 if self.json {
                     println!("{}", serde_json::to_string(&outcome)?);
                 }
                 outcomes.push(outcome);
             }
-            if !self.json {
+            if !self.json && !outcomes.is_empty() {
                 println!("{}", self.tell(&**load, &outcomes));
             }
         }
@@ -199,30 +209,16 @@ impl Outcome {
         }
     }
 
-    /// Compares it with the first of the contenders, if that is the floor.
-    fn compare(&mut self, first: Option<&Self>) {
-        let of_floor = |outcome: &Self| match outcome.contender {
-            "floor" => outcome.figures.as_ref()?.cpu,
-            _ => None,
-        };
-        let floor = first.map_or_else(|| of_floor(self), of_floor);
-        let cost = self
-            .figures
-            .as_mut()
-            .and_then(|figures| figures.cpu.as_mut());
-        if let (Some(cost), Some(floor)) = (cost, floor) {
-            // A short load may take no tick of the clock.
-            let ratio = cost.cpu_us / floor.cpu_us;
-            cost.ratio_to_floor = ratio.is_finite().then_some(ratio);
-        }
-    }
-
     fn is_clean(&self) -> bool {
         match &self.figures {
             Some(figures) => figures.is_clean(),
             None => self.status != Status::Failed,
         }
     }
+}
+
+fn is_for(load: &dyn Load, contender: &dyn Contender) -> bool {
+    contender.works().contains(&load.work())
 }
 
 /// What of a demand the limit of open files allows.

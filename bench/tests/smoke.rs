@@ -102,6 +102,37 @@ fn channels_are_made_and_forgotten() {
 }
 
 #[test]
+fn calls_and_repeats_are_compared_with_what_is_native() {
+    let output = bench(&["calls", "hostcall", "paced", "axum", "hub", "--json"]);
+    let lines = text(&output.stdout);
+    assert!(output.status.success(), "{lines}{}", text(&output.stderr));
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let who: Vec<_> = lines
+        .iter()
+        .map(|line| (line["load"].as_str(), line["contender"].as_str()))
+        .collect();
+    // Each load has those contenders that can do such a thing.
+    let expected = [
+        ("paced", "axum"),
+        ("paced", "hub"),
+        ("calls", "axum"),
+        ("hostcall", "hub"),
+    ];
+    assert_eq!(who, expected.map(|(load, one)| (Some(load), Some(one))));
+    let calls = &lines[2];
+    assert!(calls["requests"].as_u64() > Some(100), "{calls}");
+    assert_eq!(calls["rate_ratio"], 1.0, "{calls}");
+    assert_eq!(calls["failed"], 0, "{calls}");
+    let repeats = &lines[3];
+    assert_eq!(repeats["events"], 2000, "{repeats}");
+    assert!(repeats["ns_per_event"].as_f64() > Some(0.0), "{repeats}");
+    assert_eq!(repeats["ns_over_native"], 0.0, "{repeats}");
+}
+
+#[test]
 fn a_wrong_name_is_told() {
     let output = bench(&["pased"]);
     assert!(!output.status.success());

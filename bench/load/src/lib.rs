@@ -33,6 +33,7 @@
 //! | `engine` | the thread that holds them all |
 //! | `load` | [`Load`]: that thread from outside |
 //! | `report` | [`Report`]: what was measured |
+//! | `requests` | [`Requests`]: what is answered at once, one after another, for as long as it is measured |
 //! | `options` | [`Options`]: all that as a command |
 
 mod body;
@@ -42,6 +43,7 @@ mod load;
 mod options;
 mod plan;
 mod report;
+mod requests;
 mod sequence;
 mod source;
 mod sse;
@@ -52,5 +54,6 @@ pub use load::{Load, Progress};
 pub use options::Options;
 pub use plan::{Expect, Plan};
 pub use report::{Quantiles, Report, Summary};
+pub use requests::{Answers, Requests};
 pub use sequence::Faults;
 pub use target::Target;

@@ -48,13 +48,15 @@ pub struct Report {
     pub latency: Histogram<u64>,
 }
 
+/// A histogram of microseconds.
+pub(crate) fn histogram() -> Histogram<u64> {
+    // The bounds are constants that fit.
+    Histogram::new_with_bounds(1, LONGEST, 3)
+        .unwrap_or_else(|_| unreachable!("bounds of a histogram"))
+}
+
 impl Report {
     pub(crate) fn new(streams: usize) -> Self {
-        // The bounds are constants that fit.
-        let histogram = || {
-            Histogram::new_with_bounds(1, LONGEST, 3)
-                .unwrap_or_else(|_| unreachable!("bounds of a histogram"))
-        };
         Self {
             elapsed: Duration::ZERO,
             streams,

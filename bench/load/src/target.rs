@@ -28,6 +28,11 @@ impl Target {
         self.address
     }
 
+    /// A request that is for no stream.
+    pub(crate) fn plain_request(&self) -> Vec<u8> {
+        format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", self.path, self.host).into_bytes()
+    }
+
     /// The request of a stream.
     pub(crate) fn request(
         &self,

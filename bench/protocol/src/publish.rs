@@ -1,11 +1,11 @@
-//! What `POST /publish` asks a server for, and what it answers.
+//! What `POST /publish` and `POST /repeat` ask a server for, and what they answer.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
+use std::time::{Duration, Instant};
+
+use crate::{
+    payload::{Payload, now},
+    query::Query,
 };
-
-use crate::payload::{Payload, now};
 
 /// Rounds of events: in each, one event on each of the channels `<prefix>-0`, `<prefix>-1` …
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,11 @@ impl Publish {
         format!("{}-{number}", self.prefix)
     }
 
+    /// The data of an event of `POST /repeat`, where all are the same.
+    pub fn data(&self) -> String {
+        "x".repeat(self.size)
+    }
+
     /// The number after that of the last event.
     pub fn end(&self) -> u64 {
         self.from + self.events
@@ -64,21 +69,14 @@ impl Publish {
 
     /// Reads a query; fails with a sentence that names what is missing or is no number.
     pub fn from_query(query: &str) -> Result<Self, String> {
-        let values: HashMap<_, _> = query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .collect();
-        let number = |name: &str| -> Result<u64, String> {
-            let value = values.get(name).ok_or(format!("{name} is missing"))?;
-            value.parse().map_err(|_| format!("{name} is no number"))
-        };
+        let query = Query::new(query);
         Ok(Self {
-            prefix: values.get("prefix").ok_or("prefix is missing")?.to_string(),
-            channels: number("channels")?,
-            events: number("events")?,
-            interval: Duration::from_micros(number("interval-us")?),
-            size: number("size")? as usize,
-            from: number("from")?,
+            prefix: query.text("prefix")?,
+            channels: query.number("channels")?,
+            events: query.number("events")?,
+            interval: Duration::from_micros(query.number("interval-us")?),
+            size: query.number("size")? as usize,
+            from: query.number("from")?,
         })
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Contender, Demand, Plain, Readiness, Server, serve};
+use super::{Contender, Demand, Plain, Readiness, Server, Work, serve};
 use crate::process::{Process, free_address};
 
 /// What a broadcast keeps at least.
@@ -15,6 +15,10 @@ pub struct Axum;
 impl Contender for Axum {
     fn name(&self) -> &'static str {
         "axum"
+    }
+
+    fn works(&self) -> &'static [Work] {
+        &[Work::Streams, Work::Calls]
     }
 
     fn prepare(&mut self) -> Result<Readiness> {

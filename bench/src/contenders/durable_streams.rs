@@ -1,17 +1,12 @@
 //! `durable-streams`, Electric's server for its protocol of that name, without its write-ahead log. A channel is a stream
 //! of text, and an event a line of it: what was appended meanwhile comes in one SSE event, with a line of data for each.
 
-use std::{
-    env,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{net::SocketAddr, path::Path, process::Command};
 
 use anyhow::{Context, Result};
 use fanfare_bench_protocol::{Publish, Published};
 
-use super::{Contender, Demand, Place, Readiness, Server, repository};
+use super::{Contender, Demand, Place, ROOT, Readiness, Server, installed};
 use crate::{
     http::Client,
     pipeline,
@@ -20,25 +15,10 @@ use crate::{
 
 const PROGRAM: &str = "durable-streams-server";
 
-/// Where `cargo install --root` puts it, below the folder of the repository.
-const ROOT: &str = "target/contenders";
-
 /// A folder to look in besides that one and `PATH`.
 const FOLDER: &str = "DURABLE_STREAMS_ROOT";
 
 pub struct DurableStreams;
-
-fn found() -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let given = env::var_os(FOLDER).map(|root| PathBuf::from(root).join("bin"));
-    let roots = [repository().join(ROOT).join("bin")];
-    given
-        .into_iter()
-        .chain(roots)
-        .chain(env::split_paths(&path))
-        .map(|folder| folder.join(PROGRAM))
-        .find(|program| program.exists())
-}
 
 impl Contender for DurableStreams {
     fn name(&self) -> &'static str {
@@ -46,7 +26,7 @@ impl Contender for DurableStreams {
     }
 
     fn prepare(&mut self) -> Result<Readiness> {
-        Ok(match found() {
+        Ok(match installed(PROGRAM, FOLDER) {
             Some(_) => Readiness::Ready,
             None => Readiness::Missing(format!("cargo install durable-streams --root {ROOT}")),
         })
@@ -54,7 +34,7 @@ impl Contender for DurableStreams {
 
     fn start(&self, _: Demand, folder: &Path) -> Result<Box<dyn Server>> {
         let address = free_address()?;
-        let mut command = Command::new(found().unwrap_or_default());
+        let mut command = Command::new(installed(PROGRAM, FOLDER).unwrap_or_default());
         command
             .args(["--port", &address.port().to_string()])
             .args(["--durability", "memory", "--data-dir"])

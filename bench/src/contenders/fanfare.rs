@@ -1,10 +1,10 @@
-//! The real binary, with the bench guest of `bench/guest`.
+//! The real binary, with the guests of `bench/guest` and `bench/guest-async`.
 
 use std::{
     env, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::{Contender, Demand, Own, Plain, Readiness, Server, repository};
+use super::{Contender, Demand, Own, Plain, Readiness, Server, Work, guest, output, repository};
 use crate::{
     http::Client,
     process::{Process, free_address},
@@ -21,8 +21,11 @@ use crate::{
 /// A binary to use in place of one that is built first.
 const BINARY: &str = "FANFARE_BIN";
 
-/// The package of the guest.
-const GUEST: &str = "fanfare-bench-guest";
+/// What lets new code in.
+pub const TOKEN: &str = "a-token-of-the-benchmark";
+
+/// How many calls an instance serves that serves several.
+const REUSED: usize = 1000;
 
 /// How long the guest may take to compile and start.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -36,15 +39,54 @@ const AGE: Duration = Duration::from_secs(120);
 /// More than the history of a channel takes in which there is one event of a few bytes.
 const HISTORY: usize = 2 << 10;
 
-#[derive(Default)]
+/// How guests run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// The blocking flavour, an instance for each call: the default.
+    Fresh,
+    /// The blocking flavour, an instance for [`REUSED`] calls.
+    Reused,
+    /// The asynchronous flavour.
+    Asynchronous,
+}
+
 pub struct Fanfare {
+    variant: Variant,
     binary: PathBuf,
     guest: PathBuf,
 }
 
+impl Fanfare {
+    pub fn new(variant: Variant) -> Self {
+        Self {
+            variant,
+            binary: PathBuf::new(),
+            guest: PathBuf::new(),
+        }
+    }
+}
+
 impl Contender for Fanfare {
     fn name(&self) -> &'static str {
-        "fanfare"
+        match self.variant {
+            Variant::Fresh => "fanfare",
+            Variant::Reused => "fanfare-reused",
+            Variant::Asynchronous => "fanfare-async",
+        }
+    }
+
+    fn works(&self) -> &'static [Work] {
+        match self.variant {
+            Variant::Fresh => &[
+                Work::Streams,
+                Work::Calls,
+                Work::Parked,
+                Work::Repeats,
+                Work::Deploys,
+            ],
+            Variant::Reused => &[Work::Calls],
+            Variant::Asynchronous => &[Work::Calls, Work::Parked, Work::ParkedMany, Work::Repeats],
+        }
     }
 
     fn prepare(&mut self) -> Result<Readiness> {
@@ -52,22 +94,29 @@ impl Contender for Fanfare {
             Some(binary) => binary.into(),
             None => build()?,
         };
-        let script = repository().join("scripts/build-guest");
-        self.guest = output(Command::new(script).arg(GUEST))?.trim().into();
+        self.guest = guest(match self.variant {
+            Variant::Fresh | Variant::Reused => "fanfare-bench-guest",
+            Variant::Asynchronous => "fanfare-bench-guest-async",
+        })?;
         Ok(Readiness::Ready)
     }
 
     fn start(&self, demand: Demand, folder: &Path) -> Result<Box<dyn Server>> {
         let (address, admin) = (free_address()?, free_address()?);
         let file = folder.join("fanfare.toml");
-        fs::write(&file, configuration(&self.guest, address, admin, demand))?;
+        let mut text = configuration(&self.guest, address, admin, demand);
+        if self.variant == Variant::Reused {
+            text += &format!("\n[apps.bench.instances]\ncalls = {REUSED}\n");
+        }
+        fs::write(&file, text)?;
         let mut command = Command::new(&self.binary);
         command.args(["serve", "--config"]).arg(&file);
         let process = Process::start(&mut command, address, folder)?;
         wait_until_ready(address)?;
         Ok(Box::new(Own {
             plain: Plain { process, address },
-            metrics: admin,
+            admin,
+            guest: Some(self.guest.clone()),
         }))
     }
 }
@@ -78,13 +127,21 @@ fn configuration(guest: &Path, address: SocketAddr, admin: SocketAddr, demand: D
     let events = demand.backlog.max(100);
     let total = (demand.channels * HISTORY).max(HISTORIES);
     let age = demand.history_age.unwrap_or(AGE).as_millis();
+    let token = match demand.deploys {
+        true => format!("token = \"{TOKEN}\"\n"),
+        false => String::new(),
+    };
+    let calls = match demand.calls {
+        Some(calls) => format!("calls = {calls}\n"),
+        None => String::new(),
+    };
     format!(
         r#"[listen]
 address = "{address}"
 
 [admin]
 address = "{admin}"
-
+{token}
 [log]
 level = "warn"
 
@@ -99,7 +156,7 @@ age = "{age}ms"
 
 [apps.bench.limits]
 cpu-time = "10m"
-"#,
+{calls}"#,
         guest.display()
     )
 }
@@ -130,15 +187,4 @@ fn build() -> Result<PathBuf> {
         Some(PathBuf::from(message["executable"].as_str()?))
     });
     executable.context("cargo made no binary")
-}
-
-/// What a command prints, while its words about that go to ours.
-fn output(command: &mut Command) -> Result<String> {
-    let program = command.get_program().to_owned();
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("cannot run {program:?}"))?;
-    ensure!(output.status.success(), "{program:?} failed");
-    Ok(String::from_utf8(output.stdout)?)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Contender, Demand, Own, Plain, Readiness, Server, serve};
+use super::{Contender, Demand, Own, Plain, Readiness, Server, Work, serve};
 use crate::process::{Process, free_address};
 
 pub struct Hub;
@@ -12,6 +12,10 @@ pub struct Hub;
 impl Contender for Hub {
     fn name(&self) -> &'static str {
         "hub"
+    }
+
+    fn works(&self) -> &'static [Work] {
+        &[Work::Streams, Work::Repeats]
     }
 
     fn prepare(&mut self) -> Result<Readiness> {
@@ -28,7 +32,8 @@ impl Contender for Hub {
         let process = Process::start(&mut command, address, folder)?;
         Ok(Box::new(Own {
             plain: Plain { process, address },
-            metrics: address,
+            admin: address,
+            guest: None,
         }))
     }
 }

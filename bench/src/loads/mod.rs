@@ -1,12 +1,16 @@
 //! What contenders are put to. A load more is a file here and a line in [`all`].
 
 mod burst;
+mod calls;
 mod channels;
 mod churn;
+mod deploy;
 mod forget;
+mod hostcall;
 mod idle;
 mod memory;
 mod paced;
+mod parked;
 mod resume;
 mod soak;
 mod stuck;
@@ -21,7 +25,7 @@ use fanfare_bench_protocol::Publish;
 use fanfare_load::{Expect, Plan, Report};
 
 use crate::{
-    contenders::{Demand, Server},
+    contenders::{Demand, Server, Work},
     figures::{Column, Cost, Figures},
     process::Cpu,
 };
@@ -52,6 +56,16 @@ pub trait Load {
     /// How much a server is to expect.
     fn demand(&self, quick: bool) -> Demand;
 
+    /// What it puts servers to.
+    fn work(&self) -> Work {
+        Work::Streams
+    }
+
+    /// The contender that the others are compared with.
+    fn yardstick(&self) -> &'static str {
+        "floor"
+    }
+
     /// Whether it takes minutes, and runs only when it is asked for.
     fn is_long(&self) -> bool {
         false
@@ -73,6 +87,11 @@ pub fn all() -> Vec<Box<dyn Load>> {
         Box::new(resume::Resume),
         Box::new(stuck::Stuck),
         Box::new(forget::Forget),
+        Box::new(calls::Calls),
+        Box::new(parked::Parked::Thousand),
+        Box::new(parked::Parked::TenThousand),
+        Box::new(hostcall::HostCall),
+        Box::new(deploy::Deploy),
         Box::new(soak::Soak),
     ]
 }
@@ -104,8 +123,12 @@ impl Bench<'_> {
 
     /// Streams that hear this channel.
     fn plan_for(&self, channel: &str, streams: usize) -> Result<Plan> {
-        let events = self.server.events(channel);
-        let target = format!("http://{}{events}", self.server.address());
+        self.plan_at(&self.server.events(channel), streams)
+    }
+
+    /// Streams at this path.
+    fn plan_at(&self, path: &str, streams: usize) -> Result<Plan> {
+        let target = format!("http://{}{path}", self.server.address());
         Ok(Plan {
             skip_type: self.server.own_event_type(),
             ..Plan::new(target.parse()?, streams)

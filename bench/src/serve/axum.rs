@@ -19,7 +19,7 @@ use axum::{
     },
     routing::{get, post},
 };
-use fanfare_bench_protocol::Publish;
+use fanfare_bench_protocol::{HELLO, Publish};
 use tokio::{net::TcpListener, runtime, sync::broadcast, task};
 use tokio_stream::{Stream, StreamExt, wrappers::BroadcastStream};
 
@@ -54,6 +54,7 @@ pub fn serve(listen: SocketAddr, capacity: usize) -> Result<()> {
     let router = Router::new()
         .route("/events", get(events))
         .route("/publish", post(publish))
+        .route("/hello", get(async || HELLO))
         .with_state(channels);
     let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use fanfare::{
+    broker::{memory::Memory, publisher::Publisher},
     event::{Data, Event},
     hub::{
         Hub, Settings, Space,
@@ -20,7 +21,7 @@ use fanfare::{
         delivery::{self, Engine, outlet::Framing},
     },
 };
-use fanfare_bench_protocol::Publish;
+use fanfare_bench_protocol::{Publish, Published};
 use tokio::{runtime, sync::Semaphore};
 
 const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\
@@ -95,13 +96,18 @@ impl Server {
             let channels = self.hub.figures().channels;
             return respond(&mut socket, &format!("fanfare_channels {channels}\n"));
         }
-        let Some(query) = target.strip_prefix("/publish?") else {
-            bail!("there is nothing at {target}");
+        let (path, query) = target.split_once('?').unwrap_or_default();
+        let work = match path {
+            "/publish" => publish_all,
+            "/repeat" => repeat,
+            _ => bail!("there is nothing at {target}"),
         };
         let publish = Publish::from_query(query).map_err(anyhow::Error::msg)?;
         let space = self.space.clone();
         thread::spawn(move || {
-            if let Err(error) = publish_all(&space, &publish, socket) {
+            let done = work(&space, &publish);
+            let told = done.and_then(|published| respond(&mut socket, &published.json()));
+            if let Err(error) = told {
                 eprintln!("{error:#}");
             }
         });
@@ -130,15 +136,31 @@ impl Server {
     }
 }
 
-fn publish_all(space: &Space, publish: &Publish, mut socket: TcpStream) -> Result<()> {
+fn publish_all(space: &Space, publish: &Publish) -> Result<Published> {
     let runtime = runtime::Builder::new_current_thread().build()?;
-    let published = publish.rounds(thread::sleep, |channel, _, data| {
+    publish.rounds(thread::sleep, |channel, _, data| {
         let event = Event::new(Data::Text(data), space.event_data())?;
         space.publish(&ChannelName::new(channel)?, &event);
         runtime.block_on(space.room());
         anyhow::Ok(())
-    })?;
-    respond(&mut socket, &published.json())
+    })
+}
+
+/// What a guest's `publish` does in the host, without a guest.
+fn repeat(space: &Space, publish: &Publish) -> Result<Published> {
+    let runtime = runtime::Builder::new_current_thread().build()?;
+    let memory = Box::new(Memory::new(space.clone()));
+    let publisher = Publisher::new("in-memory".to_owned(), space.clone(), memory);
+    let (channel, data) = (publish.channel(0), publish.data());
+    runtime.block_on(async {
+        publisher.start().await?;
+        let start = Instant::now();
+        for _ in 0..publish.events {
+            let event = Event::new(Data::Text(data.clone()), space.event_data())?;
+            publisher.publish(&channel, event).await?;
+        }
+        anyhow::Ok(publish.published(start))
+    })
 }
 
 fn respond(socket: &mut TcpStream, body: &str) -> Result<()> {

@@ -6,8 +6,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::runtime::Handle;
 use tracing::{debug, info};
 use wasmtime::{
-    Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
-    WasmBacktraceDetails,
+    Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy,
+    PoolingAllocationConfig, WasmBacktraceDetails,
 };
 
 use super::{
@@ -201,6 +201,9 @@ fn pool(instances: u32, stacks: u32) -> Option<PoolingAllocationConfig> {
         .table_elements(TABLE_ELEMENTS)
         .linear_memory_keep_resident(KEPT_MEMORY)
         .table_keep_resident(KEPT_TABLE)
+        // What a guest writes to is scattered, its stack, statics and heap: where the kernel says which pages that was,
+        // they are what is kept, and not the first ones of its memory.
+        .pagemap_scan(Enabled::Auto)
         .max_unused_warm_slots(KEPT_PLACES);
     Some(pool)
 }
