@@ -21,8 +21,8 @@ use crate::Result;
 pub struct Response {
     /// 200 to 599.
     pub status: u16,
-    /// Names and values. `connection`, `content-length`, `keep-alive`, `transfer-encoding` and `upgrade` are the
-    /// host's to set.
+    /// Names and values. `connection`, `content-length`, `keep-alive`, `trailer`, `transfer-encoding` and `upgrade` are
+    /// the host's to set.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body.
     pub body: Vec<u8>,

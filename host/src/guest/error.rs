@@ -124,7 +124,8 @@ impl From<RedisError> for HostError {
     }
 }
 
-/// An error of the contract as a sentence for the log: its case, then its text.
+/// An error of the contract as a sentence for the log: its case, then its text, on one line, as nothing that a guest
+/// says may look like a line of the host's.
 pub fn sentence(error: &Error) -> String {
     let (case, text) = match error {
         Error::Denied(text) => ("denied", text),
@@ -137,5 +138,5 @@ pub fn sentence(error: &Error) -> String {
         Error::Unavailable(text) => ("unavailable", text),
         Error::Other(text) => ("other", text),
     };
-    format!("{case}: {text}")
+    format!("{case}: {}", text.replace('\n', "\\n"))
 }

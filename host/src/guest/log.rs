@@ -127,12 +127,22 @@ impl GuestLog {
         text
     }
 
-    /// A text of the guest as it may stand in the log.
+    /// A text of the guest as it may stand in the log. Control characters are shown and not obeyed: a terminal would go
+    /// back over what stands there. Line endings and tabs stay, because backtraces have them, and so does ESC, which
+    /// the log shows as its format has it.
     pub fn loggable(&self, text: &str) -> String {
         let mut text = self.without_secrets(text);
         if text.len() > LOGGED_BYTES {
             text.truncate(text.floor_char_boundary(LOGGED_BYTES));
             text.push_str(" … (cut)");
+        }
+        let odd = |c: char| c.is_control() && !matches!(c, '\n' | '\t' | '\u{1b}');
+        if text.contains(odd) {
+            let show = |c: char| match odd(c) {
+                true => c.escape_default().to_string(),
+                false => c.to_string(),
+            };
+            text = text.chars().map(show).collect();
         }
         text
     }
@@ -169,6 +179,15 @@ mod tests {
         );
         let long = log.loggable(&"ä".repeat(LOGGED_BYTES));
         assert!(long.len() < LOGGED_BYTES + 20 && long.ends_with("(cut)"));
+    }
+
+    #[test]
+    fn control_characters_are_shown() {
+        let (log, _) = log(&[], 1);
+        assert_eq!(
+            log.loggable("a\tb\r\0\u{1b}[31m\u{85}\n  ü"),
+            "a\tb\\r\\u{0}\u{1b}[31m\\u{85}\n  ü"
+        );
     }
 
     #[test]

@@ -109,6 +109,9 @@ fn push(out: &mut Vec<u8>, argument: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+    use redis::Value;
+
     use super::*;
 
     fn outcome(line: &str) -> Result<(), RedisError> {
@@ -212,5 +215,19 @@ mod tests {
         ));
         let many = vec![[0u8; 0]; ARGUMENTS + 1];
         assert!(matches!(encode("DEL", &many), Err(RedisError::Limited(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_one_command_of_just_these_words(
+            command in "\\PC{1,20}",
+            arguments in vec(vec(prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n'), Just(b'$')], 0..20), 0..10),
+        ) {
+            let word = |word: &[u8]| Value::BulkString(word.to_vec());
+            let words = [word(command.as_bytes())].into_iter();
+            let words = words.chain(arguments.iter().map(|argument| word(argument)));
+            let wire = encode(&command, &arguments).unwrap();
+            prop_assert_eq!(redis::parse_redis_value(&wire).unwrap(), Value::Array(words.collect()));
+        }
     }
 }

@@ -8,10 +8,11 @@ use crate::{Error, Event, EventId, Payload, Response, Result, Upgrade};
 
 const EVENT_DATA: usize = 1024 * 1024;
 const RESPONSE_BODY: usize = 8 * 1024 * 1024;
-const HEADERS_OF_THE_HOST: [&str; 5] = [
+const HEADERS_OF_THE_HOST: [&str; 6] = [
     "connection",
     "content-length",
     "keep-alive",
+    "trailer",
     "transfer-encoding",
     "upgrade",
 ];

@@ -16,10 +16,12 @@ use crate::guest::{
 const HEADER_BYTES: usize = 32 * 1024;
 
 /// How a body leaves is the host's business.
-const HOST_HEADERS: [HeaderName; 5] = [
+const HOST_HEADERS: [HeaderName; 6] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
     HeaderName::from_static("keep-alive"),
+    // There are none: a response of a guest is whole.
+    header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
@@ -167,6 +169,7 @@ mod tests {
             response(200, "a", "b\r\nc: d"),
             response(200, "Content-Length", "4"),
             response(200, "transfer-encoding", "chunked"),
+            response(304, "Trailer", "a"),
         ] {
             assert!(check(bad.clone(), 4).is_err(), "{bad:?}");
         }

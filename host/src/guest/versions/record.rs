@@ -74,6 +74,11 @@ impl Record {
         if record.position(record.current).is_none() {
             return Err("the version that serves is not among those that are kept".to_owned());
         }
+        for (place, known) in record.versions.iter().enumerate() {
+            if record.position(known.version) != Some(place) {
+                return Err(format!("version {} stands there twice", known.version));
+            }
+        }
         Ok(record)
     }
 
@@ -237,6 +242,10 @@ mod tests {
             (
                 text.replacen(&id("2").to_string(), &id("3").to_string(), 1),
                 "not among",
+            ),
+            (
+                text.replace(&id("1").to_string(), &id("2").to_string()),
+                "twice",
             ),
             (text[..text.len() / 2].to_owned(), "EOF"),
             (text.replace(&id("2").to_string(), "../../x"), "hexadecimal"),

@@ -1,0 +1,14 @@
+(component
+  (core module $m
+    (memory (export "memory") 1)
+    (func (export "start") (block $b (block $c (br_table $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c $b $c (i32.const 5)))))
+    (func (export "handle") (param i32)))
+  (core instance $i (instantiate $m))
+  (func $start (canon lift (core func $i "start")))
+  (type $text (tuple string u32 (list u8)))
+  (instance $lifecycle (export "start" (func $start)))
+  (instance $handler (export "handle" (func $start)))
+  (instance $hook (export "disconnected" (func $start)))
+  (export "fanfare:sse/lifecycle@0.1.0" (instance $lifecycle))
+  (export "fanfare:sse/handler@0.1.0" (instance $handler))
+  (export "fanfare:sse/disconnect-hook@0.1.0" (instance $hook)))

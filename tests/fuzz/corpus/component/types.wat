@@ -1,0 +1,11 @@
+(component
+  (type $a (record (field "x" u8) (field "y" (option string))))
+  (type $b (variant (case "none") (case "some" $a)))
+  (type $c (flags "r" "w" "x"))
+  (type $d (enum "one" "two"))
+  (type $e (result (list $b) (error $d)))
+  (type $r (resource (rep i32)))
+  (type $f (func (param "a" $a) (param "b" (own $r)) (result $e)))
+  (core func $new (canon resource.new $r))
+  (core func $drop (canon resource.drop $r))
+  (export "c" (type $c)))
