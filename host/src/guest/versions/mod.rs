@@ -35,6 +35,11 @@ use self::{
 };
 use super::{check::GuestError, version::VersionId};
 
+/// How many versions of an app a data folder keeps, the one that serves included.
+const KEPT: usize = 10;
+/// How many are kept without a data folder: each is the component itself, in the memory of the node.
+const KEPT_IN_MEMORY: usize = 3;
+
 /// The versions of all apps of a node. What reads and writes here blocks its thread.
 #[derive(Debug)]
 pub struct Versions {
@@ -101,6 +106,14 @@ impl Versions {
         matches!(self.components, Components::Folder(_))
     }
 
+    /// How many versions of an app are kept, the one that serves included.
+    fn kept(&self) -> usize {
+        match self.is_durable() {
+            true => KEPT,
+            false => KEPT_IN_MEMORY,
+        }
+    }
+
     /// What is noted of an app.
     pub fn record(&self, app: &str) -> Option<Record> {
         self.records.lock().get(app).cloned()
@@ -147,7 +160,9 @@ impl Versions {
                         "version {} cannot be served: {problem}",
                         version.short()
                     );
-                    lost.push(version);
+                    if problem.is_lost() {
+                        lost.push(version);
+                    }
                     continue;
                 }
             };
@@ -187,7 +202,7 @@ impl Versions {
         let record = match record {
             None => Record::new(app, noted, Some(version)),
             Some(mut record) => {
-                record.deployed(noted, Some(version));
+                record.deployed(noted, Some(version), self.kept());
                 lost.iter().for_each(|version| record.lost(*version));
                 record
             }
@@ -241,7 +256,7 @@ impl Versions {
         };
         let record = match self.record(app) {
             Some(mut record) => {
-                record.deployed(noted, configured);
+                record.deployed(noted, configured, self.kept());
                 record
             }
             None => Record::new(app, noted, configured),
