@@ -122,7 +122,7 @@ impl Service for Admin {
         let resource = Resource::find(head.uri.path());
         let is_health = resource.as_ref().is_some_and(Resource::is_health);
         if let Err(refusal) = self.access.check(is_health, &head.uri, &head.headers) {
-            return self.refuse(*refusal, body).await;
+            return apps::refuse(*refusal, body);
         }
         let Some(resource) = resource else {
             return plain(StatusCode::NOT_FOUND, "Not found.");
