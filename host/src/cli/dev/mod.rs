@@ -5,8 +5,9 @@ mod watch;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use clap::Args;
+use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::{ctrl_c, unix};
 
 use self::{build::Project, watch::Watch};
@@ -18,8 +19,9 @@ use super::{
 use crate::{
     config::{Address, Config, Upstream},
     guest::{
-        check,
+        check::{self, GuestError},
         deploys::{Deploys, Outcome},
+        versions::Unservable,
     },
 };
 
@@ -51,6 +53,27 @@ pub struct Dev {
     node: NodeOptions,
 }
 
+/// What is built whenever it changes.
+struct Source {
+    project: Project,
+    watch: Watch,
+    /// Whether the last build followed on the one before it: its changes came during that.
+    follows: bool,
+}
+
+impl Source {
+    /// Waits for a change after a build. `is_new`: whether that has made something new.
+    ///
+    /// A change that comes during a build may be an edit, or the build's own. So a build follows; but where that makes
+    /// nothing new, what came during it is its own, or else a command that writes into its folder would run for ever.
+    async fn change(&mut self, is_new: bool) {
+        if self.follows && !is_new && self.project.writes() {
+            self.watch.forget().await;
+        }
+        self.follows = self.watch.change().await;
+    }
+}
+
 impl Dev {
     /// Serves until a signal ends it.
     pub fn run(self) -> Result<()> {
@@ -58,6 +81,11 @@ impl Dev {
         let project = Project::find(&self.path, self.release, command)?;
         // Before the first build, so that no change is missed.
         let watch = Watch::start(project.watched())?;
+        let mut source = Source {
+            project,
+            watch,
+            follows: false,
+        };
         let configure = |component: PathBuf| {
             let mut config = Config::for_guest(component);
             grant(
@@ -72,35 +100,69 @@ impl Dev {
         // What cannot be as it was said is told before the first build.
         let log = configure(PathBuf::new())?.log;
         run::to_the_end(&log, async {
-            let Some(component) = unless_ended(first(&project, &watch)).await? else {
-                return Ok(());
-            };
-            let config = configure(component)?;
-            let app: String = config.apps.keys().map(String::as_str).collect();
-            let meanwhile = |deploys| swap(&project, &watch, &app, deploys);
-            run::node(config, meanwhile).await
+            while let Some(component) = unless_ended(first(&mut source)).await? {
+                let config = configure(component)?;
+                let app: String = config.apps.keys().map(String::as_str).collect();
+                let meanwhile = |deploys| until_hangup(swap(&mut source, app, deploys));
+                match run::node(config, meanwhile).await {
+                    Err(error) if is_of_guest(&error) => {
+                        wait_after(&error);
+                        if unless_ended(source.change(false)).await?.is_none() {
+                            break;
+                        }
+                    }
+                    ended => return ended,
+                }
+            }
+            Ok(())
         })
     }
+}
+
+/// Whether a node has not begun because its guest cannot be compiled or linked.
+fn is_of_guest(error: &Error) -> bool {
+    error.is::<GuestError>() || matches!(error.downcast_ref(), Some(Unservable::Guest(_)))
+}
+
+fn wait_after(error: &Error) {
+    eprintln!("fanfare dev: {error:#}\nfanfare dev: waiting for a change");
 }
 
 /// The result, or nothing where a signal came before.
 async fn unless_ended<T>(work: impl Future<Output = T>) -> Result<Option<T>> {
     let mut terminate = unix::signal(unix::SignalKind::terminate())?;
+    let mut hangup = unix::signal(unix::SignalKind::hangup())?;
     tokio::select! {
         done = work => Ok(Some(done)),
         ended = ctrl_c() => Ok(ended.map(|()| None)?),
         _ = terminate.recv() => Ok(None),
+        _ = hangup.recv() => Ok(None),
+    }
+}
+
+/// Does something beside a node until the terminal is gone: then that is dropped, and the node ends in order. What is
+/// built is in a group of processes of its own, which would go on.
+async fn until_hangup(work: impl Future<Output = ()>) {
+    let Ok(mut hangup) = unix::signal(unix::SignalKind::hangup()) else {
+        return work.await;
+    };
+    tokio::select! {
+        () = work => {}
+        _ = hangup.recv() => {
+            // The node takes it as anybody's.
+            let _ = kill_process(getpid(), Signal::TERM);
+        }
     }
 }
 
 /// Builds until there is a component that can be served.
-async fn first(project: &Project, watch: &Watch) -> PathBuf {
+async fn first(source: &mut Source) -> PathBuf {
     loop {
-        match built(project).await {
+        match built(&source.project).await {
             Ok(component) => return component,
-            Err(error) => eprintln!("fanfare dev: {error:#}\nfanfare dev: waiting for a change"),
+            Err(error) => wait_after(&error),
         }
-        watch.change().await;
+        source.change(false).await;
     }
 }
 
@@ -112,21 +174,22 @@ async fn built(project: &Project) -> Result<PathBuf> {
 }
 
 /// Builds and swaps at every change.
-async fn swap(project: &Project, watch: &Watch, app: &str, deploys: Deploys) {
+async fn swap(source: &mut Source, app: String, deploys: Deploys) {
+    let mut is_new = true;
     loop {
-        watch.change().await;
+        source.change(is_new).await;
         let swapped = async {
-            let component = project.build().await?;
-            deploy(&component, app, &deploys).await
+            let component = source.project.build().await?;
+            deploy(&component, &app, &deploys).await
         };
-        match swapped.await {
-            Ok(outcome) if outcome.version == outcome.previous => {
-                tell(format_args!("{app} is built, and the same as before"));
-            }
-            Ok(outcome) => {
+        let swapped = swapped.await;
+        is_new = matches!(&swapped, Ok(outcome) if outcome.version != outcome.previous);
+        match swapped {
+            Ok(outcome) if is_new => {
                 let version = outcome.version.short();
                 tell(format_args!("{app} serves version {version} now"));
             }
+            Ok(_) => tell(format_args!("{app} is built, and the same as before")),
             Err(error) => {
                 eprintln!(
                     "fanfare dev: {error:#}\nfanfare dev: {app} goes on as it was; waiting for a change"

@@ -63,9 +63,10 @@ impl Watch {
         let tell = changed.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             match event {
+                // Some were lost, and it says nothing of them.
+                Ok(event) if event.need_rescan() => tell.notify_one(),
                 Ok(event) if !is_change(&event.kind) => {}
                 Ok(event) if event.paths.iter().all(|path| !watched.counts(path)) => {}
-                // Where events were lost there may have been one.
                 Ok(_) | Err(_) => tell.notify_one(),
             }
         })?;
@@ -78,13 +79,34 @@ impl Watch {
     }
 
     /// Waits for a change, one that came since the last call included, and for the end of those that come with it.
-    pub async fn change(&self) {
-        self.changed.notified().await;
+    /// Whether it came since the last call, or in the moment after this one.
+    pub async fn change(&self) -> bool {
+        let has_come = self.comes_soon().await;
+        if !has_come {
+            self.changed.notified().await;
+        }
+        self.quiet().await;
+        has_come
+    }
+
+    /// Drops the changes that came since the last call, and those of the moment after this one.
+    pub async fn forget(&self) {
+        if self.comes_soon().await {
+            self.quiet().await;
+        }
+    }
+
+    async fn quiet(&self) {
         for _ in 0..QUIETS {
-            if timeout(QUIET, self.changed.notified()).await.is_err() {
+            if !self.comes_soon().await {
                 return;
             }
         }
+    }
+
+    /// The system tells of a change a little later than it is made.
+    async fn comes_soon(&self) -> bool {
+        timeout(QUIET, self.changed.notified()).await.is_ok()
     }
 }
 
