@@ -125,7 +125,7 @@ impl Service for Admin {
             return apps::refuse(*refusal, body);
         }
         let Some(resource) = resource else {
-            return plain(StatusCode::NOT_FOUND, "Not found.");
+            return apps::refuse(plain(StatusCode::NOT_FOUND, "Not found."), body);
         };
         if !resource.takes(&head.method) {
             let methods = resource.methods();
@@ -133,7 +133,7 @@ impl Service for Admin {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, &text);
             let allow = HeaderValue::from_static(methods);
             response.headers_mut().insert(header::ALLOW, allow);
-            return response;
+            return apps::refuse(response, body);
         }
         match resource {
             Resource::Live => health::live(),
