@@ -3,7 +3,10 @@
 mod build;
 mod watch;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Error, Result};
 use clap::Args;
@@ -21,6 +24,7 @@ use crate::{
     guest::{
         check::{self, GuestError},
         deploys::{Deploys, Outcome},
+        version::VersionId,
         versions::Unservable,
     },
 };
@@ -57,20 +61,37 @@ pub struct Dev {
 struct Source {
     project: Project,
     watch: Watch,
-    /// Whether the last build followed on the one before it: its changes came during that.
+    /// What the last build made that made something.
+    version: Option<VersionId>,
+    /// Whether a build follows on the last one: changes came during that.
     follows: bool,
 }
 
 impl Source {
-    /// Waits for a change after a build. `is_new`: whether that has made something new.
+    /// Builds it, and says where the component is.
     ///
-    /// A change that comes during a build may be an edit, or the build's own. So a build follows; but where that makes
-    /// nothing new, what came during it is its own, or else a command that writes into its folder would run for ever.
-    async fn change(&mut self, is_new: bool) {
-        if self.follows && !is_new && self.project.writes() {
-            self.watch.forget().await;
+    /// A change that comes during a build may be an edit, or the build's own. So another build follows; but where that
+    /// makes nothing new, what came during it is its own, or else a command that writes into its folder would run for
+    /// ever.
+    async fn build(&mut self) -> Result<PathBuf> {
+        let built = self.project.build().await;
+        if self.project.writes() {
+            let made = built.as_ref().ok().and_then(|made| fs::read(made).ok());
+            let version = made.map(|made| VersionId::of(&made));
+            let is_new = version.is_some() && version != self.version;
+            self.version = version.or(self.version);
+            let is_changed = self.watch.has_changed().await;
+            self.follows = is_changed && (is_new || !self.follows);
         }
-        self.follows = self.watch.change().await;
+        built
+    }
+
+    /// Waits for a change.
+    async fn change(&mut self) {
+        if !self.follows {
+            self.watch.change().await;
+        }
+        self.watch.quiet().await;
     }
 }
 
@@ -84,6 +105,7 @@ impl Dev {
         let mut source = Source {
             project,
             watch,
+            version: None,
             follows: false,
         };
         let configure = |component: PathBuf| {
@@ -100,14 +122,17 @@ impl Dev {
         // What cannot be as it was said is told before the first build.
         let log = configure(PathBuf::new())?.log;
         run::to_the_end(&log, async {
-            while let Some(component) = unless_ended(first(&mut source)).await? {
+            // Once for all, so that none is lost between two who wait for it.
+            let mut hangup = unix::signal(unix::SignalKind::hangup())?;
+            while let Some(component) = unless_ended(&mut hangup, first(&mut source)).await? {
                 let config = configure(component)?;
                 let app: String = config.apps.keys().map(String::as_str).collect();
-                let meanwhile = |deploys| until_hangup(swap(&mut source, app, deploys));
+                let meanwhile =
+                    |deploys| until_hangup(&mut hangup, swap(&mut source, app, deploys));
                 match run::node(config, meanwhile).await {
                     Err(error) if is_of_guest(&error) => {
                         wait_after(&error);
-                        if unless_ended(source.change(false)).await?.is_none() {
+                        if unless_ended(&mut hangup, source.change()).await?.is_none() {
                             break;
                         }
                     }
@@ -129,9 +154,11 @@ fn wait_after(error: &Error) {
 }
 
 /// The result, or nothing where a signal came before.
-async fn unless_ended<T>(work: impl Future<Output = T>) -> Result<Option<T>> {
+async fn unless_ended<T>(
+    hangup: &mut unix::Signal,
+    work: impl Future<Output = T>,
+) -> Result<Option<T>> {
     let mut terminate = unix::signal(unix::SignalKind::terminate())?;
-    let mut hangup = unix::signal(unix::SignalKind::hangup())?;
     tokio::select! {
         done = work => Ok(Some(done)),
         ended = ctrl_c() => Ok(ended.map(|()| None)?),
@@ -142,10 +169,7 @@ async fn unless_ended<T>(work: impl Future<Output = T>) -> Result<Option<T>> {
 
 /// Does something beside a node until the terminal is gone: then that is dropped, and the node ends in order. What is
 /// built is in a group of processes of its own, which would go on.
-async fn until_hangup(work: impl Future<Output = ()>) {
-    let Ok(mut hangup) = unix::signal(unix::SignalKind::hangup()) else {
-        return work.await;
-    };
+async fn until_hangup(hangup: &mut unix::Signal, work: impl Future<Output = ()>) {
     tokio::select! {
         () = work => {}
         _ = hangup.recv() => {
@@ -158,38 +182,37 @@ async fn until_hangup(work: impl Future<Output = ()>) {
 /// Builds until there is a component that can be served.
 async fn first(source: &mut Source) -> PathBuf {
     loop {
-        match built(&source.project).await {
+        match built(source).await {
             Ok(component) => return component,
             Err(error) => wait_after(&error),
         }
-        source.change(false).await;
+        source.change().await;
     }
 }
 
 /// Builds a guest, and holds that it can be served as far as that is seen without compiling it.
-async fn built(project: &Project) -> Result<PathBuf> {
-    let component = project.build().await?;
+async fn built(source: &mut Source) -> Result<PathBuf> {
+    let component = source.build().await?;
     check::look(&component)?;
     Ok(component)
 }
 
 /// Builds and swaps at every change.
 async fn swap(source: &mut Source, app: String, deploys: Deploys) {
-    let mut is_new = true;
     loop {
-        source.change(is_new).await;
+        source.change().await;
         let swapped = async {
-            let component = source.project.build().await?;
+            let component = source.build().await?;
             deploy(&component, &app, &deploys).await
         };
-        let swapped = swapped.await;
-        is_new = matches!(&swapped, Ok(outcome) if outcome.version != outcome.previous);
-        match swapped {
-            Ok(outcome) if is_new => {
+        match swapped.await {
+            Ok(outcome) if outcome.version == outcome.previous => {
+                tell(format_args!("{app} is built, and the same as before"));
+            }
+            Ok(outcome) => {
                 let version = outcome.version.short();
                 tell(format_args!("{app} serves version {version} now"));
             }
-            Ok(_) => tell(format_args!("{app} is built, and the same as before")),
             Err(error) => {
                 eprintln!(
                     "fanfare dev: {error:#}\nfanfare dev: {app} goes on as it was; waiting for a change"
@@ -200,7 +223,7 @@ async fn swap(source: &mut Source, app: String, deploys: Deploys) {
 }
 
 async fn deploy(component: &Path, app: &str, deploys: &Deploys) -> Result<Outcome> {
-    let bytes = std::fs::read(component);
+    let bytes = fs::read(component);
     let bytes = bytes.with_context(|| format!("{} cannot be read", component.display()))?;
     let turn = deploys.turn(app)?;
     Ok(turn.deploy(bytes.into()).await?)

@@ -8,16 +8,22 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use futures_util::FutureExt;
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{MetadataKind, ModifyKind},
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 /// An editor writes several files in a moment; a change counts when nothing more has come for so long.
 const QUIET: Duration = Duration::from_millis(150);
 /// What goes on changing is looked at after so many of those all the same.
 const QUIETS: u32 = 20;
+/// The system tells of a change a little later than it is made.
+const LATE: Duration = Duration::from_millis(50);
 /// Folders that builds and package managers fill.
 const OUTPUTS: [&str; 6] = [
     "target",
@@ -78,35 +84,24 @@ impl Watch {
         })
     }
 
-    /// Waits for a change, one that came since the last call included, and for the end of those that come with it.
-    /// Whether it came since the last call, or in the moment after this one.
-    pub async fn change(&self) -> bool {
-        let has_come = self.comes_soon().await;
-        if !has_come {
-            self.changed.notified().await;
-        }
-        self.quiet().await;
-        has_come
+    /// Waits for a change, one that came since the last look included.
+    pub async fn change(&self) {
+        self.changed.notified().await;
     }
 
-    /// Drops the changes that came since the last call, and those of the moment after this one.
-    pub async fn forget(&self) {
-        if self.comes_soon().await {
-            self.quiet().await;
-        }
-    }
-
-    async fn quiet(&self) {
+    /// Waits for the end of the changes that come with another.
+    pub async fn quiet(&self) {
         for _ in 0..QUIETS {
-            if !self.comes_soon().await {
+            if timeout(QUIET, self.change()).await.is_err() {
                 return;
             }
         }
     }
 
-    /// The system tells of a change a little later than it is made.
-    async fn comes_soon(&self) -> bool {
-        timeout(QUIET, self.changed.notified()).await.is_ok()
+    /// Looks whether there was a change.
+    pub async fn has_changed(&self) -> bool {
+        sleep(LATE).await;
+        self.change().now_or_never().is_some()
     }
 }
 
