@@ -35,11 +35,6 @@ use self::{
 };
 use super::{check::GuestError, version::VersionId};
 
-/// How many versions of an app a data folder keeps, the one that serves included.
-const KEPT: usize = 10;
-/// How many are kept without a data folder: each is the component itself, in the memory of the node.
-const KEPT_IN_MEMORY: usize = 3;
-
 /// The versions of all apps of a node. What reads and writes here blocks its thread.
 #[derive(Debug)]
 pub struct Versions {
@@ -109,8 +104,8 @@ impl Versions {
     /// How many versions of an app are kept, the one that serves included.
     fn kept(&self) -> usize {
         match self.is_durable() {
-            true => KEPT,
-            false => KEPT_IN_MEMORY,
+            true => record::KEPT,
+            false => record::KEPT_IN_MEMORY,
         }
     }
 

@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::timestamp::Timestamp;
 use crate::guest::version::VersionId;
 
+/// How many versions of an app a data folder keeps, the one that serves included.
+pub const KEPT: usize = 10;
+/// How many are kept without a data folder: each is the component itself, in the memory of the node.
+pub const KEPT_IN_MEMORY: usize = 3;
 /// The form that is written. A record of another form is not read.
 const FORMAT: u32 = 1;
 
@@ -158,8 +162,6 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const KEPT: usize = 4;
 
     fn version(name: &str) -> Version {
         Version {
