@@ -71,6 +71,12 @@ find_python() {
   return 1
 }
 
+# node_found: whether the node in PATH is as new as the lock files ask for.
+node_found() {
+  node -e 'const [major, minor] = process.versions.node.split(".").map(Number)
+    process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1)' >/dev/null 2>&1
+}
+
 # === Tools of npm and pip: a copy of the pinned list lies in what was installed from it, and tells whether to install
 # again ===
 
@@ -80,6 +86,7 @@ npm_install() (
   mkdir -p "$2"
   only_one "$2/.npm.lock"
   if cmp -s "$1/package-lock.json" "$installed"; then exit 0; fi
+  node_found || fail "there is no Node.js of version 20.19 or newer; scripts/setup installs it, or says what to do"
   have npm || fail "npm is missing; scripts/setup installs it"
   say "installing $1/package.json with npm"
   [ "$1" = "$2" ] || cp "$1/package.json" "$1/package-lock.json" "$2/"

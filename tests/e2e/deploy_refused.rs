@@ -229,6 +229,20 @@ fn an_upload_is_bounded_in_size_and_in_time() {
     }
     chunked.write("1\r\nx\r\n");
     assert_eq!(chunked.response("PUT").status(), 413);
+    // Far more than the buffers of a socket hold: whoever writes all of it first hears the reason all the same.
+    let much = vec![b'x'; 32 << 20];
+    let mut announced = Socket::connect(node.admin());
+    announced.write(deploy_request(much.clone()).encode("localhost"));
+    assert_eq!(announced.response("PUT").status(), 413);
+    let mut chunked = Socket::connect(node.admin());
+    chunked.write(format!(
+        "PUT /apps/probe/component HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/wasm\r\n\
+         transfer-encoding: chunked\r\n\r\n{:x}\r\n",
+        much.len()
+    ));
+    chunked.write(&much);
+    chunked.write("\r\n0\r\n\r\n");
+    assert_eq!(chunked.response("PUT").status(), 413);
     let mut slow = Socket::connect(node.admin());
     let request = deploy_request(vec![0; 1000]).encode("localhost");
     slow.write(&request[..request.len() - 1]);

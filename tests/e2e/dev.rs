@@ -115,8 +115,60 @@ fn a_component_that_something_else_builds_is_swapped_when_it_changes() {
 }
 
 #[test]
+fn a_first_component_that_does_not_link_is_mended_by_an_edit() {
+    // It has the names that it must have, and nothing behind them.
+    let hollow = "(component (instance $i) (export \"fanfare:sse/handler@0.1.0\" (instance $i))\
+                  (export \"fanfare:sse/lifecycle@0.1.0\" (instance $i)))";
+    let hollow = wat::parse_str(hollow).expect("the text is WebAssembly");
+    let node = Node::dev("guest.wasm")
+        .arg("--listen")
+        .arg("127.0.0.1:0")
+        .file("guest.wasm", hollow)
+        .spawn();
+    node.wait_for_log("does not fit");
+    node.wait_for_log("waiting for a change");
+    let guest = fs::read(guests::PROBE).expect("the guest was built");
+    fs::write(node.folder().join("new"), guest).expect("a file can be written");
+    let file = node.folder().join("guest.wasm");
+    fs::rename(node.folder().join("new"), file).expect("a file can be renamed");
+    node.wait_for_print("is served at");
+}
+
+#[test]
+fn a_build_that_writes_into_its_folder_comes_to_an_end() {
+    let build = "letter=$(cat letter)\n\
+                 date >> log.txt\n\
+                 echo \"$letter\" >> ../builds\n\
+                 cp \"../$letter.wasm\" guest.wasm\n";
+    let node = Node::dev("source")
+        .arg("--build")
+        .arg("sh ../build.sh")
+        .arg("--component")
+        .arg("./x/../guest.wasm")
+        .file("build.sh", build)
+        .file(
+            "a.wasm",
+            fs::read(guests::PROBE).expect("the guest was built"),
+        )
+        .file("b.wasm", version('b', "good"));
+    fs::create_dir(node.folder().join("source")).expect("a folder can be made");
+    let node = node.file("source/letter", "a").start();
+    let builds = || {
+        let builds = fs::read_to_string(node.folder().join("builds")).expect("there were builds");
+        builds.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    node.wait_for_print("the same as before");
+    // Time for several more, if they came.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(builds(), ["a", "a"]);
+    write(&node, "b");
+    node.wait_for_print("serves version");
+    assert_eq!(answers(&node), "b");
+}
+
+#[test]
 fn a_signal_ends_it_and_its_build() {
-    for signal in ["INT", "TERM"] {
+    for signal in ["INT", "TERM", "HUP"] {
         // Whether it serves already, or builds for the first time.
         let node = project().start();
         let slow = "sleep 600 & echo $! > pid; wait\n";

@@ -121,7 +121,7 @@ fn use_record(app: &str, mut record: Record) {
         since: Timestamp::now(),
         source: Source::Deployed,
     };
-    record.deployed(version, record.configured());
+    record.deployed(version, record.configured(), KEPT);
     assert!(record.versions().len() <= KEPT);
     holds(&record);
     record.lost(first);

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::Response;
-use crate::{Error, Result};
+use crate::{Error, Result, sys};
 
 /// The most that one event may take, in bytes, all its lines together.
 const EVENT_BYTES: usize = 8 << 20;
@@ -41,17 +41,24 @@ impl Events {
         }
     }
 
-    /// Waits until there is an event, an error or the end, at most so long, or little longer where an event comes in
-    /// pieces. True then: `next` does not wait. Between two calls a handler can look whether its own client is still
-    /// there.
+    /// Waits until there is an event, an error or the end, at most so long, whatever else comes meanwhile: comments, or
+    /// pieces of an event. True then: `next` does not wait. Between two calls a handler can look whether its own client
+    /// is still there.
     pub fn wait(&mut self, most: Duration) -> bool {
+        let begun = sys::http::now();
+        let mut left = most;
         while self.ready.is_empty() && !self.over {
-            if !self.response.wait(most) {
+            if !self.response.wait(left) {
                 return false;
             }
             self.read();
+            left = most.saturating_sub(sys::http::now().saturating_sub(begun));
+            // Something may be there at every look.
+            if left.is_zero() {
+                break;
+            }
         }
-        true
+        !self.ready.is_empty() || self.over
     }
 
     fn read(&mut self) {

@@ -98,6 +98,33 @@ fn waiting_ends_and_time_passes() {
 }
 
 #[test]
+fn a_wait_for_an_event_ends_however_many_comments_come() {
+    let mut answer = Upstream::new(200);
+    for _ in 0..20 {
+        answer = answer.chunk(": still here\n\n").pause(SECOND / 4);
+    }
+    let host = host(answer.data("one"));
+    host.run(|| {
+        let mut events = get()?.events();
+        for waited in 1..=4 {
+            assert!(!events.wait(SECOND));
+            assert_eq!(host.elapsed(), waited * SECOND);
+        }
+        assert!(events.wait(2 * SECOND));
+        assert_eq!(host.elapsed(), 5 * SECOND);
+        let event = events.next().transpose()?;
+        assert_eq!(event.map(|event| event.data), Some("one".into()));
+        // All of them at once.
+        let mut flood = http::Request::get("https://api.example.org/")
+            .send()?
+            .events();
+        assert!(!flood.wait(Duration::ZERO));
+        Ok::<(), Error>(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_head_lets_itself_be_waited_for() {
     let host = host(Upstream::new(200).begins_after(3 * SECOND).chunk("x"));
     host.run(|| {

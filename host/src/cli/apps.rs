@@ -5,6 +5,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::{
+    line, lines,
     node::{NodeArgs, NodeClient, short},
     size, tell,
 };
@@ -63,7 +64,11 @@ fn apps(node: &NodeClient) -> Result<()> {
     table(head, rows.collect());
     for app in &apps {
         if let Some(reason) = &app.reason {
-            tell(format_args!("{} does not serve: {reason}", app.name));
+            tell(format_args!(
+                "{} does not serve: {}",
+                line(&app.name),
+                lines(reason)
+            ));
         }
     }
     Ok(())
@@ -93,12 +98,15 @@ fn versions(node: &NodeClient, app: &str) -> Result<()> {
 
 /// Prints columns as wide as they need to be.
 fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) {
-    let head = head.map(str::to_owned);
-    let lines = || std::iter::once(&head).chain(&rows);
-    let width = |column: usize| lines().map(|line| line[column].len()).max().unwrap_or(0);
+    let shown = |row: [String; N]| row.map(|cell| line(&cell));
+    let rows: Vec<_> = std::iter::once(head.map(str::to_owned))
+        .chain(rows)
+        .map(shown)
+        .collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
-    for line in lines() {
-        let cells = line.iter().zip(widths);
+    for row in &rows {
+        let cells = row.iter().zip(widths);
         let cells: Vec<_> = cells
             .map(|(cell, width)| format!("{cell:<width$}"))
             .collect();

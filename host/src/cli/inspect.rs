@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::{size, tell};
+use super::{line, size, tell};
 use crate::guest::{
     check::Flavour,
     inspect::{Grant, Inspection, inspect},
@@ -33,7 +33,7 @@ impl Inspect {
             };
             tell(format_args!(
                 "{}",
-                format!("{field:<8} {name} {version}").trim_end()
+                line(format!("{field:<8} {name} {version}").trim_end())
             ));
         }
         list("exports", found.shape.exports.iter().map(String::as_str));
@@ -78,7 +78,7 @@ fn list(title: &str, lines: impl IntoIterator<Item = impl AsRef<str>>) {
         return;
     }
     tell(format_args!("\n{title}"));
-    for line in lines {
-        tell(format_args!("  {}", line.as_ref().trim_start()));
+    for text in lines {
+        tell(format_args!("  {}", line(text.as_ref().trim_start())));
     }
 }

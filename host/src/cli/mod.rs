@@ -67,6 +67,21 @@ fn tell(words: fmt::Arguments<'_>) {
     let _ = writeln!(io::stdout(), "{words}");
 }
 
+/// A text that others have written, on one line: no character of it moves the cursor or colours the terminal.
+fn line(text: &str) -> String {
+    let escape = |character: char| match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+/// As [`line`], of a text that may have several.
+fn lines(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(line).collect();
+    lines.join("\n  ")
+}
+
 /// A number of bytes as people say it.
 fn size(bytes: u64) -> String {
     match bytes {
@@ -85,6 +100,18 @@ mod tests {
     #[test]
     fn the_commands_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_others_wrote_has_no_control_characters_when_it_is_shown() {
+        let text = "\u{1b}[2Jgrüße\tx\r\nall is well\u{9b}1m\u{7f}";
+        let shown = line(text);
+        assert_eq!(
+            shown,
+            "\\u{1b}[2Jgrüße\\tx\\r\\nall is well\\u{9b}1m\\u{7f}"
+        );
+        let shown = lines(text);
+        assert_eq!(shown, "\\u{1b}[2Jgrüße\\tx\n  all is well\\u{9b}1m\\u{7f}");
     }
 
     #[test]

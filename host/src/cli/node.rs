@@ -1,6 +1,6 @@
 //! The admin listener of a running node, as the commands ask it.
 
-use std::{fmt, fs, path::PathBuf, time::Duration};
+use std::{fmt, fs, net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use serde::Deserialize;
 use tokio::{net::TcpStream, runtime, time::timeout};
 use url::Url;
 
+use super::lines;
 use crate::config::{ADMIN_TOKEN, is_token};
 
 /// How long a node may take to accept a socket.
@@ -79,7 +80,7 @@ pub struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)?;
+        f.write_str(&lines(&self.reason))?;
         if self.status == StatusCode::UNAUTHORIZED {
             write!(
                 f,
@@ -115,9 +116,16 @@ impl NodeArgs {
             value.set_sensitive(true);
             Ok(value)
         });
+        let token = token.transpose()?;
+        if token.is_some() && !is_this_machine(&authority) {
+            eprintln!(
+                "warning: the node's token goes to http://{authority} in clear, for whoever listens on the way; go \
+                 through a tunnel, such as `ssh -L 9090:127.0.0.1:9090 NODE`"
+            );
+        }
         Ok(NodeClient {
             authority,
-            token: token.transpose()?,
+            token,
             runtime: runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?,
@@ -144,6 +152,20 @@ fn authority(text: &str) -> Result<String> {
         )),
         _ => Err(anyhow!("is no address such as http://127.0.0.1:9090")),
     }
+}
+
+/// Whether what is sent to this host and port stays on this machine.
+fn is_this_machine(authority: &str) -> bool {
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host);
+    let address = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>();
+    address.map_or(host == "localhost", |address| {
+        address.to_canonical().is_loopback()
+    })
 }
 
 impl NodeClient {
@@ -279,6 +301,27 @@ pub fn short(version: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_may_go_to_this_machine_alone() {
+        for own in [
+            "http://127.0.0.1:9090",
+            "http://127.1.2.3",
+            "http://LOCALHOST:9090",
+            "http://[::1]:9090",
+            "http://[::ffff:127.0.0.1]",
+        ] {
+            assert!(is_this_machine(&authority(own).unwrap()), "{own}");
+        }
+        for foreign in [
+            "http://node.example",
+            "http://localhost.example.org:9090",
+            "http://192.0.2.1:9090",
+            "http://[2001:db8::1]:9090",
+        ] {
+            assert!(!is_this_machine(&authority(foreign).unwrap()), "{foreign}");
+        }
+    }
 
     #[test]
     fn a_node_is_an_address_of_plain_http() {

@@ -27,7 +27,7 @@ use crate::{
         engine::{Guests, Instances},
         outgoing::Outgoing,
         shared::Shared,
-        versions::Versions,
+        versions::{Versions, folder::CACHE},
     },
     http::{admin, body::Bodies, listener::Listener, routes::Routes, service::Node, tls},
     hub::delivery::{self, Engine as DeliveryEngine},
@@ -37,8 +37,6 @@ use crate::{
 
 /// What sockets have to carry what was said last, where the time of the drain is up.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// The folder for compiled code in the data folder.
-const CACHE: &str = "cache";
 
 /// Runs what a command does on the threads of the host.
 pub fn to_the_end(log: &config::Log, main: impl Future<Output = Result<()>>) -> Result<()> {

@@ -22,7 +22,8 @@ pub struct Http {
     #[serde(deserialize_with = "path::deserialize_some")]
     #[schemars(with = "PathText")]
     pub ca_file: Option<PathBuf>,
-    /// The most requests in flight on one node. One is in flight until its response was read to the end or dropped.
+    /// The most requests in flight on one node. One is in flight until its response was read to the end or dropped, and
+    /// at least until its server's name was looked up, which nothing can stop.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub requests: usize,
     /// How long finding the address, connecting and the TLS handshake may take together.

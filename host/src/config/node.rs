@@ -18,8 +18,8 @@ use super::{path, units};
 pub struct Node {
     /// Whether clients see why a handler failed. Otherwise they see an id, under which the log has the reason.
     pub development: bool,
-    /// A folder for the versions of apps that were deployed, made where it is missing; each node needs its own. Without
-    /// it a deploy lasts until the node ends.
+    /// A folder for the versions of apps that were deployed and for compiled code, made where it is missing; each node
+    /// needs its own. Without it a deploy lasts until the node ends, and compiled code is in the user's cache.
     #[serde(deserialize_with = "path::deserialize_some")]
     #[schemars(with = "PathText")]
     pub data: Option<PathBuf>,

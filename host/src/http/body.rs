@@ -38,10 +38,10 @@ impl Bodies {
     }
 
     /// Reads a body of at most so many bytes, and the room that it takes for as long as it is held. `setting` is where the
-    /// limit is set, for the client.
+    /// limit is set, for the client. What is refused is not read to its end.
     pub async fn read(
         &self,
-        body: Incoming,
+        body: &mut Incoming,
         limit: u64,
         setting: &str,
     ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refused> {
@@ -64,7 +64,7 @@ impl Bodies {
 
     async fn collect(
         &self,
-        mut body: Incoming,
+        body: &mut Incoming,
         limit: u64,
         setting: &str,
     ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refused> {

@@ -96,14 +96,14 @@ impl Node {
         app: &Arc<App>,
         below: &str,
         mut head: Parts,
-        body: RequestBody,
+        mut body: RequestBody,
         peer: Peer,
         id: &str,
     ) -> Response<Body> {
         let limit = app.shared.limits.request_body;
         let read = self
             .bodies
-            .read(body, limit, "the app's limit `request-body`");
+            .read(&mut body, limit, "the app's limit `request-body`");
         let (body, room) = match read.await {
             Ok(read) => read,
             Err(Refused(status, text)) => return plain(status, &text),

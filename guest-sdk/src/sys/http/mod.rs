@@ -1,5 +1,5 @@
 //! Requests to others: `wasm.rs` sends them by `wasi:http`, `native.rs` to the upstreams of the host of `testing`. Both
-//! offer the function `start` and the types `Pending` and `Body`.
+//! offer the functions `start` and `now`, and the types `Pending` and `Body`.
 
 #[cfg(not(target_family = "wasm"))]
 mod native;

@@ -32,6 +32,11 @@ pub fn start(request: &Request, url: &Url) -> Result<Pending> {
     })
 }
 
+/// The time on the clock of the host.
+pub fn now() -> Duration {
+    Fake::current().state().now
+}
+
 pub struct Pending {
     fake: Rc<Fake>,
     answer: Upstream,

@@ -49,6 +49,11 @@ pub fn start(request: &Request, url: &Url) -> Result<Pending> {
     })
 }
 
+/// The time since a moment that is not told.
+pub fn now() -> Duration {
+    Duration::from_nanos(monotonic_clock::now())
+}
+
 /// A request whose response has not begun yet. Dropping it ends the request.
 pub struct Pending {
     answer: wit::FutureIncomingResponse,

@@ -4,7 +4,7 @@ use std::{
     env, fs,
     io::{self, Read},
     os::unix::process::CommandExt,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -64,7 +64,7 @@ impl Project {
             if !is_folder {
                 bail!("{} is no folder for `--build` to run in", path.display());
             }
-            let component = path.join(component);
+            let component = normal(&path.join(component));
             return Ok(Self::Command {
                 folder: path,
                 command,
@@ -107,6 +107,11 @@ impl Project {
         }
     }
 
+    /// Whether building it may change what is watched. It does not where something else builds.
+    pub fn writes(&self) -> bool {
+        !matches!(self, Self::Component(_))
+    }
+
     /// Builds it and says where the component is. What the build has to say goes to the terminal. Dropping the future
     /// ends the build.
     pub async fn build(&self) -> Result<PathBuf> {
@@ -137,6 +142,21 @@ impl Project {
             }
         }
     }
+}
+
+/// A path as the watcher names it, without `.` and `..`; what it names need not be there yet.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                normal.pop();
+            }
+            part => normal.push(part),
+        }
+    }
+    normal
 }
 
 /// Runs a command to its end and returns what it prints, if that is not for the terminal.
@@ -227,6 +247,19 @@ mod tests {
         format!(
             r#"{{"reason":"compiler-artifact","manifest_path":"{manifest}","filenames":[{files}],"fresh":true}}"#
         )
+    }
+
+    #[test]
+    fn a_component_is_known_by_the_path_that_the_watcher_gives() {
+        for (given, known) in [
+            ("./out/g.wasm", "/p/out/g.wasm"),
+            ("src/../g.wasm", "/p/g.wasm"),
+            ("../g.wasm", "/g.wasm"),
+            ("../../../g.wasm", "/g.wasm"),
+            ("/t/./g.wasm", "/t/g.wasm"),
+        ] {
+            assert_eq!(normal(&Path::new("/p").join(given)), Path::new(known));
+        }
     }
 
     #[test]

@@ -3,10 +3,14 @@
 mod build;
 mod watch;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use clap::Args;
+use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::{ctrl_c, unix};
 
 use self::{build::Project, watch::Watch};
@@ -18,8 +22,10 @@ use super::{
 use crate::{
     config::{Address, Config, Upstream},
     guest::{
-        check,
+        check::{self, GuestError},
         deploys::{Deploys, Outcome},
+        version::VersionId,
+        versions::Unservable,
     },
 };
 
@@ -51,6 +57,44 @@ pub struct Dev {
     node: NodeOptions,
 }
 
+/// What is built whenever it changes.
+struct Source {
+    project: Project,
+    watch: Watch,
+    /// What the last build made that made something.
+    version: Option<VersionId>,
+    /// Whether a build follows on the last one: changes came during that.
+    follows: bool,
+}
+
+impl Source {
+    /// Builds it, and says where the component is.
+    ///
+    /// A change that comes during a build may be an edit, or the build's own. So another build follows; but where that
+    /// makes nothing new, what came during it is its own, or else a command that writes into its folder would run for
+    /// ever.
+    async fn build(&mut self) -> Result<PathBuf> {
+        let built = self.project.build().await;
+        if self.project.writes() {
+            let made = built.as_ref().ok().and_then(|made| fs::read(made).ok());
+            let version = made.map(|made| VersionId::of(&made));
+            let is_new = version.is_some() && version != self.version;
+            self.version = version.or(self.version);
+            let is_changed = self.watch.has_changed().await;
+            self.follows = is_changed && (is_new || !self.follows);
+        }
+        built
+    }
+
+    /// Waits for a change.
+    async fn change(&mut self) {
+        if !self.follows {
+            self.watch.change().await;
+        }
+        self.watch.quiet().await;
+    }
+}
+
 impl Dev {
     /// Serves until a signal ends it.
     pub fn run(self) -> Result<()> {
@@ -58,6 +102,12 @@ impl Dev {
         let project = Project::find(&self.path, self.release, command)?;
         // Before the first build, so that no change is missed.
         let watch = Watch::start(project.watched())?;
+        let mut source = Source {
+            project,
+            watch,
+            version: None,
+            follows: false,
+        };
         let configure = |component: PathBuf| {
             let mut config = Config::for_guest(component);
             grant(
@@ -72,52 +122,88 @@ impl Dev {
         // What cannot be as it was said is told before the first build.
         let log = configure(PathBuf::new())?.log;
         run::to_the_end(&log, async {
-            let Some(component) = unless_ended(first(&project, &watch)).await? else {
-                return Ok(());
-            };
-            let config = configure(component)?;
-            let app: String = config.apps.keys().map(String::as_str).collect();
-            let meanwhile = |deploys| swap(&project, &watch, &app, deploys);
-            run::node(config, meanwhile).await
+            // Once for all, so that none is lost between two who wait for it.
+            let mut hangup = unix::signal(unix::SignalKind::hangup())?;
+            while let Some(component) = unless_ended(&mut hangup, first(&mut source)).await? {
+                let config = configure(component)?;
+                let app: String = config.apps.keys().map(String::as_str).collect();
+                let meanwhile =
+                    |deploys| until_hangup(&mut hangup, swap(&mut source, app, deploys));
+                match run::node(config, meanwhile).await {
+                    Err(error) if is_of_guest(&error) => {
+                        wait_after(&error);
+                        if unless_ended(&mut hangup, source.change()).await?.is_none() {
+                            break;
+                        }
+                    }
+                    ended => return ended,
+                }
+            }
+            Ok(())
         })
     }
 }
 
+/// Whether a node has not begun because its guest cannot be compiled or linked.
+fn is_of_guest(error: &Error) -> bool {
+    error.is::<GuestError>() || matches!(error.downcast_ref(), Some(Unservable::Guest(_)))
+}
+
+fn wait_after(error: &Error) {
+    eprintln!("fanfare dev: {error:#}\nfanfare dev: waiting for a change");
+}
+
 /// The result, or nothing where a signal came before.
-async fn unless_ended<T>(work: impl Future<Output = T>) -> Result<Option<T>> {
+async fn unless_ended<T>(
+    hangup: &mut unix::Signal,
+    work: impl Future<Output = T>,
+) -> Result<Option<T>> {
     let mut terminate = unix::signal(unix::SignalKind::terminate())?;
     tokio::select! {
         done = work => Ok(Some(done)),
         ended = ctrl_c() => Ok(ended.map(|()| None)?),
         _ = terminate.recv() => Ok(None),
+        _ = hangup.recv() => Ok(None),
+    }
+}
+
+/// Does something beside a node until the terminal is gone: then that is dropped, and the node ends in order. What is
+/// built is in a group of processes of its own, which would go on.
+async fn until_hangup(hangup: &mut unix::Signal, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        _ = hangup.recv() => {
+            // The node takes it as anybody's.
+            let _ = kill_process(getpid(), Signal::TERM);
+        }
     }
 }
 
 /// Builds until there is a component that can be served.
-async fn first(project: &Project, watch: &Watch) -> PathBuf {
+async fn first(source: &mut Source) -> PathBuf {
     loop {
-        match built(project).await {
+        match built(source).await {
             Ok(component) => return component,
-            Err(error) => eprintln!("fanfare dev: {error:#}\nfanfare dev: waiting for a change"),
+            Err(error) => wait_after(&error),
         }
-        watch.change().await;
+        source.change().await;
     }
 }
 
 /// Builds a guest, and holds that it can be served as far as that is seen without compiling it.
-async fn built(project: &Project) -> Result<PathBuf> {
-    let component = project.build().await?;
+async fn built(source: &mut Source) -> Result<PathBuf> {
+    let component = source.build().await?;
     check::look(&component)?;
     Ok(component)
 }
 
 /// Builds and swaps at every change.
-async fn swap(project: &Project, watch: &Watch, app: &str, deploys: Deploys) {
+async fn swap(source: &mut Source, app: String, deploys: Deploys) {
     loop {
-        watch.change().await;
+        source.change().await;
         let swapped = async {
-            let component = project.build().await?;
-            deploy(&component, app, &deploys).await
+            let component = source.build().await?;
+            deploy(&component, &app, &deploys).await
         };
         match swapped.await {
             Ok(outcome) if outcome.version == outcome.previous => {
@@ -137,7 +223,7 @@ async fn swap(project: &Project, watch: &Watch, app: &str, deploys: Deploys) {
 }
 
 async fn deploy(component: &Path, app: &str, deploys: &Deploys) -> Result<Outcome> {
-    let bytes = std::fs::read(component);
+    let bytes = fs::read(component);
     let bytes = bytes.with_context(|| format!("{} cannot be read", component.display()))?;
     let turn = deploys.turn(app)?;
     Ok(turn.deploy(bytes.into()).await?)

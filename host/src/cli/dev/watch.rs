@@ -8,16 +8,22 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use futures_util::FutureExt;
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{MetadataKind, ModifyKind},
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 /// An editor writes several files in a moment; a change counts when nothing more has come for so long.
 const QUIET: Duration = Duration::from_millis(150);
 /// What goes on changing is looked at after so many of those all the same.
 const QUIETS: u32 = 20;
+/// The system tells of a change a little later than it is made.
+const LATE: Duration = Duration::from_millis(50);
 /// Folders that builds and package managers fill.
 const OUTPUTS: [&str; 6] = [
     "target",
@@ -63,9 +69,10 @@ impl Watch {
         let tell = changed.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             match event {
+                // Some were lost, and it says nothing of them.
+                Ok(event) if event.need_rescan() => tell.notify_one(),
                 Ok(event) if !is_change(&event.kind) => {}
                 Ok(event) if event.paths.iter().all(|path| !watched.counts(path)) => {}
-                // Where events were lost there may have been one.
                 Ok(_) | Err(_) => tell.notify_one(),
             }
         })?;
@@ -77,14 +84,24 @@ impl Watch {
         })
     }
 
-    /// Waits for a change, one that came since the last call included, and for the end of those that come with it.
+    /// Waits for a change, one that came since the last look included.
     pub async fn change(&self) {
         self.changed.notified().await;
+    }
+
+    /// Waits for the end of the changes that come with another.
+    pub async fn quiet(&self) {
         for _ in 0..QUIETS {
-            if timeout(QUIET, self.changed.notified()).await.is_err() {
+            if timeout(QUIET, self.change()).await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Looks whether there was a change.
+    pub async fn has_changed(&self) -> bool {
+        sleep(LATE).await;
+        self.change().now_or_never().is_some()
     }
 }
 

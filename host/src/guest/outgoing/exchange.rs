@@ -63,8 +63,10 @@ impl Exchange {
             upstream,
             request,
             times,
-            place: _place,
+            place,
         } = self;
+        // Also held by what outlives this.
+        let place = Arc::new(place);
         let mut counted = Counted {
             counters: &outgoing.counters,
             ending: Ending::Cancelled,
@@ -73,7 +75,7 @@ impl Exchange {
             outgoing.complain(&upstream, failure);
             failure.code()
         };
-        let answered = answer(&outgoing, &upstream, request, times).await;
+        let answered = answer(&outgoing, &upstream, request, times, &place).await;
         let Answered {
             response,
             _connection,
@@ -107,8 +109,10 @@ async fn answer(
     upstream: &Upstream,
     mut request: Request<WasiBody>,
     times: Times,
+    place: &Arc<OwnedSemaphorePermit>,
 ) -> Result<Answered, Failure> {
-    let connected = timeout(times.connect, dial::connect(upstream, &outgoing.trust)).await;
+    let connecting = dial::connect(upstream, &outgoing.trust, place);
+    let connected = timeout(times.connect, connecting).await;
     let socket = connected.map_err(|_| Failure::ConnectTimeout(times.connect))??;
     let of_http = |error: hyper::Error| Failure::of_http(&error, BUFFER_BYTES);
 

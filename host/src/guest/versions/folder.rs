@@ -5,6 +5,7 @@
 //! apps/<name>.json             what is noted of an app
 //! components/<version>.wasm    components, each under its own digest
 //! new/                         what is being written
+//! cache/                       compiled code
 //! ```
 
 use std::{
@@ -26,6 +27,8 @@ const LOCK: &str = "fanfare.lock";
 const APPS: &str = "apps";
 const COMPONENTS: &str = "components";
 const NEW: &str = "new";
+/// The folder for compiled code, which the engine fills.
+pub const CACHE: &str = "cache";
 /// What an app's file ends in, and what it ends in when it could not be read.
 const RECORD: &str = "json";
 const UNREADABLE: &str = "json.unreadable";
@@ -68,6 +71,16 @@ pub enum ComponentError {
     Damaged(PathBuf),
 }
 
+impl ComponentError {
+    /// Whether it cannot be had the next time either: any other failure may pass.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Damaged(_) => true,
+            Self::Unreadable { error, .. } => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+}
+
 /// A data folder that this process alone uses.
 #[derive(Debug)]
 pub struct Folder {
@@ -88,7 +101,11 @@ impl Folder {
                 error,
             }
         };
-        for folder in [path, &path.join(APPS), &path.join(COMPONENTS)] {
+        let within = [APPS, COMPONENTS, NEW, CACHE].map(|folder| path.join(folder));
+        for folder in [path]
+            .into_iter()
+            .chain(within.iter().map(PathBuf::as_path))
+        {
             // A component may hold what is nobody else's business.
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.map_err(failed(folder.to_owned()))?;
@@ -106,14 +123,7 @@ impl Folder {
             Err(TryLockError::Error(error)) => return Err(failed(lock_path)(error)),
         }
         let new = path.join(NEW);
-        match fs::remove_dir_all(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed(new)(error));
-            }
-            _ => {}
-        }
-        let made = DirBuilder::new().mode(0o700).create(&new);
-        made.map_err(failed(new))?;
+        remove_unfinished(&new).map_err(failed(new))?;
         sync(path).map_err(failed(path.to_owned()))?;
         Ok(Self {
             path: path.to_owned(),
@@ -122,7 +132,7 @@ impl Folder {
         })
     }
 
-    /// All records that can be read, and whether there were others: those are moved aside and logged.
+    /// All records that make sense, and whether there were others: those are moved aside and logged.
     pub fn records(&self) -> io::Result<(Vec<(String, Record)>, bool)> {
         let (mut records, mut all_read) = (Vec::new(), true);
         for entry in fs::read_dir(self.path.join(APPS))? {
@@ -138,8 +148,11 @@ impl Folder {
                 continue;
             }
             let app = app.to_string_lossy().into_owned();
-            let text = fs::read(&path).map_err(|error| error.to_string());
-            match text.and_then(|text| Record::parse(&app, &text)) {
+            // What cannot be read now may be whole.
+            let text = fs::read(&path).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            })?;
+            match Record::parse(&app, &text) {
                 Ok(record) => records.push((app, record)),
                 Err(reason) => {
                     let aside = path.with_extension(UNREADABLE);
@@ -224,6 +237,20 @@ impl Folder {
 
 fn component_name(version: VersionId) -> String {
     format!("{version}.{COMPONENT}")
+}
+
+/// Removes what a killed process has left half written: files with the names that [`Folder::write`] gives, and nothing
+/// that somebody else has put there.
+fn remove_unfinished(new: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(new)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_ours = name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+        if is_ours && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the names in a folder last.

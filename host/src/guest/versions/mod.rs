@@ -101,6 +101,14 @@ impl Versions {
         matches!(self.components, Components::Folder(_))
     }
 
+    /// How many versions of an app are kept, the one that serves included.
+    fn kept(&self) -> usize {
+        match self.is_durable() {
+            true => record::KEPT,
+            false => record::KEPT_IN_MEMORY,
+        }
+    }
+
     /// What is noted of an app.
     pub fn record(&self, app: &str) -> Option<Record> {
         self.records.lock().get(app).cloned()
@@ -147,7 +155,9 @@ impl Versions {
                         "version {} cannot be served: {problem}",
                         version.short()
                     );
-                    lost.push(version);
+                    if problem.is_lost() {
+                        lost.push(version);
+                    }
                     continue;
                 }
             };
@@ -187,7 +197,7 @@ impl Versions {
         let record = match record {
             None => Record::new(app, noted, Some(version)),
             Some(mut record) => {
-                record.deployed(noted, Some(version));
+                record.deployed(noted, Some(version), self.kept());
                 lost.iter().for_each(|version| record.lost(*version));
                 record
             }
@@ -241,7 +251,7 @@ impl Versions {
         };
         let record = match self.record(app) {
             Some(mut record) => {
-                record.deployed(noted, configured);
+                record.deployed(noted, configured, self.kept());
                 record
             }
             None => Record::new(app, noted, configured),

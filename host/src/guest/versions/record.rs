@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::timestamp::Timestamp;
 use crate::guest::version::VersionId;
 
-/// How many versions of an app are kept, the one that serves included.
+/// How many versions of an app a data folder keeps, the one that serves included.
 pub const KEPT: usize = 10;
+/// How many are kept without a data folder: each is the component itself, in the memory of the node.
+pub const KEPT_IN_MEMORY: usize = 3;
 /// The form that is written. A record of another form is not read.
 const FORMAT: u32 = 1;
 
@@ -116,15 +118,15 @@ impl Record {
     }
 
     /// A version serves that is new, or was deployed anew. The one before it stands right before it, even where it was
-    /// rolled back to. Versions past [`KEPT`] are dropped, the oldest first.
-    pub fn deployed(&mut self, version: Version, configured: Option<VersionId>) {
+    /// rolled back to. Past so many versions to keep the oldest are dropped.
+    pub fn deployed(&mut self, version: Version, configured: Option<VersionId>, keep: usize) {
         self.move_to_the_end(self.current);
         self.versions
             .retain(|known| known.version != version.version);
         self.current = version.version;
         self.configured = configured;
         self.versions.push(version);
-        let surplus = self.versions.len().saturating_sub(KEPT);
+        let surplus = self.versions.len().saturating_sub(keep);
         self.versions.drain(..surplus);
     }
 
@@ -177,7 +179,7 @@ mod tests {
     fn record(names: &[&str]) -> Record {
         let mut record = Record::new("app", version(names[0]), Some(id("file")));
         for name in &names[1..] {
-            record.deployed(version(name), Some(id("file")));
+            record.deployed(version(name), Some(id("file")), KEPT);
         }
         record
     }
@@ -199,7 +201,7 @@ mod tests {
         assert_eq!(record.current(), id("1"));
         assert_eq!(record.before_current().next(), None);
         assert_eq!(order(&record), [id("1"), id("2"), id("3")]);
-        record.deployed(version("4"), None);
+        record.deployed(version("4"), None, KEPT);
         assert_eq!(order(&record), [id("2"), id("3"), id("1"), id("4")]);
         assert_eq!(record.before_current().next(), Some(id("1")));
         record.rolled_back(id("nowhere"), None);
@@ -209,9 +211,9 @@ mod tests {
     #[test]
     fn the_same_code_is_the_same_version() {
         let mut record = record(&["1", "2"]);
-        record.deployed(version("1"), None);
+        record.deployed(version("1"), None, KEPT);
         assert_eq!(order(&record), [id("2"), id("1")]);
-        record.deployed(version("1"), None);
+        record.deployed(version("1"), None, KEPT);
         assert_eq!(order(&record), [id("2"), id("1")]);
     }
 
@@ -222,7 +224,7 @@ mod tests {
         let mut record = record(&names);
         assert_eq!(record.versions().len(), KEPT);
         record.rolled_back(id("0"), None);
-        record.deployed(version("new"), None);
+        record.deployed(version("new"), None, KEPT);
         assert_eq!(record.versions().len(), KEPT);
         assert!(!record.has(id("1")), "the oldest that did not serve");
         assert_eq!(record.before_current().next(), Some(id("0")));

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
@@ -32,8 +31,8 @@ const WASM: &str = "application/wasm";
 const JSON: &str = "application/json";
 /// The body of a rollback.
 const ROLLBACK_BYTES: u64 = 1 << 10;
-/// What is sent with a request that is refused is read for so long: who has not sent all of it would not hear why.
-const LINGER: Duration = Duration::from_secs(2);
+/// What is sent with a request that is refused is read for so long.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// The answer of `GET /apps`.
 #[derive(Serialize)]
@@ -156,23 +155,23 @@ impl Admin {
         &self,
         app: &str,
         headers: &HeaderMap,
-        body: Incoming,
+        mut body: Incoming,
     ) -> Response<Body> {
         if let Err(refusal) = self.access.check_change(headers) {
-            return self.refuse(*refusal, body).await;
+            return refuse(*refusal, body);
         }
         if !is_sent_as(headers, WASM) {
-            return self.refuse(wrong_type(WASM), body).await;
+            return refuse(wrong_type(WASM), body);
         }
         let turn = match self.deploys.turn(app) {
             Ok(turn) => turn,
-            Err(reason) => return self.refuse(no_turn(&reason), body).await,
+            Err(reason) => return refuse(no_turn(&reason), body),
         };
         let limit = self.upload_bytes;
-        let read = self.uploads.read(body, limit, "`admin.upload-bytes`").await;
-        let (component, room) = match read {
+        let read = self.uploads.read(&mut body, limit, "`admin.upload-bytes`");
+        let (component, room) = match read.await {
             Ok(read) => read,
-            Err(Refused(status, text)) => return plain(status, &text),
+            Err(Refused(status, text)) => return refuse(plain(status, &text), body),
         };
         let outcome = turn.deploy(component).await;
         drop(room);
@@ -184,23 +183,23 @@ impl Admin {
         &self,
         app: &str,
         headers: &HeaderMap,
-        body: Incoming,
+        mut body: Incoming,
     ) -> Response<Body> {
         if let Err(refusal) = self.access.check_change(headers) {
-            return self.refuse(*refusal, body).await;
+            return refuse(*refusal, body);
         }
         // With any other type, or none, a page could send it unasked.
         if !is_sent_as(headers, JSON) {
-            return self.refuse(wrong_type(JSON), body).await;
+            return refuse(wrong_type(JSON), body);
         }
         let turn = match self.deploys.turn(app) {
             Ok(turn) => turn,
-            Err(reason) => return self.refuse(no_turn(&reason), body).await,
+            Err(reason) => return refuse(no_turn(&reason), body),
         };
-        let read = self.uploads.read(body, ROLLBACK_BYTES, "the limit").await;
-        let body = match read {
+        let read = self.uploads.read(&mut body, ROLLBACK_BYTES, "the limit");
+        let body = match read.await {
             Ok((body, _)) => body,
-            Err(Refused(status, text)) => return plain(status, &text),
+            Err(Refused(status, text)) => return refuse(plain(status, &text), body),
         };
         match rollback(&body) {
             Ok(Rollback { to }) => answer(app, turn.roll_back(to).await),
@@ -210,25 +209,16 @@ impl Admin {
             ),
         }
     }
+}
 
-    /// Answers after reading what was sent, as far as that comes soon.
-    pub(super) async fn refuse(
-        &self,
-        refusal: Response<Body>,
-        mut body: Incoming,
-    ) -> Response<Body> {
-        let read = async {
-            let mut left = self.upload_bytes;
-            while let Some(Ok(frame)) = body.frame().await
-                && left > 0
-            {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                left = left.saturating_sub(bytes as u64);
-            }
-        };
-        let _ = timeout(LINGER, read).await;
-        refusal
+/// Answers at once, and goes on reading what is sent. A socket that is closed with something unread in it is reset, and
+/// who still sends would lose the answer.
+pub(super) fn refuse(refusal: Response<Body>, mut body: Incoming) -> Response<Body> {
+    if !body.is_end_stream() {
+        let read = async move { while let Some(Ok(_)) = body.frame().await {} };
+        tokio::spawn(timeout(LINGER, read));
     }
+    refusal
 }
 
 fn rollback(body: &[u8]) -> serde_json::Result<Rollback> {

@@ -122,10 +122,10 @@ impl Service for Admin {
         let resource = Resource::find(head.uri.path());
         let is_health = resource.as_ref().is_some_and(Resource::is_health);
         if let Err(refusal) = self.access.check(is_health, &head.uri, &head.headers) {
-            return self.refuse(*refusal, body).await;
+            return apps::refuse(*refusal, body);
         }
         let Some(resource) = resource else {
-            return plain(StatusCode::NOT_FOUND, "Not found.");
+            return apps::refuse(plain(StatusCode::NOT_FOUND, "Not found."), body);
         };
         if !resource.takes(&head.method) {
             let methods = resource.methods();
@@ -133,7 +133,7 @@ impl Service for Admin {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, &text);
             let allow = HeaderValue::from_static(methods);
             response.headers_mut().insert(header::ALLOW, allow);
-            return response;
+            return apps::refuse(response, body);
         }
         match resource {
             Resource::Live => health::live(),
