@@ -20,7 +20,7 @@ use super::tell;
 use crate::{
     config::{self, Config},
     guest::{
-        app::{App, HOOKS_AT_A_TIME, Phase},
+        app::{App, HOOKS_AT_A_TIME, Phase, RETIRING},
         asynchronous::INSTANCES,
         check,
         deploys::Deploys,
@@ -221,8 +221,8 @@ fn instances(config: &Config) -> Instances {
     };
     Instances {
         blocking: sum(|app| app.limits.calls),
-        // Those that linger, and as many of code that was replaced.
-        asynchronous: sum(|app| 2 * INSTANCES * app.instances.count),
+        // Those that linger, and as many of each version that was replaced.
+        asynchronous: sum(|app| (1 + RETIRING) * INSTANCES * app.instances.count),
     }
 }
 

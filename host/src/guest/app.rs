@@ -38,6 +38,10 @@ use crate::hub::ended::EndedReceiver;
 const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How often what has grown old is looked for: events of histories, and instances.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// Versions of the asynchronous world that may finish what they have begun, at a time: past that the oldest is stopped,
+/// because places for instances are set aside for no more.
+pub const RETIRING: usize = 3;
+
 /// Why calls are stopped in code that was replaced.
 const REPLACED: &str = "new code has taken its place";
 
@@ -59,8 +63,8 @@ pub struct App {
     /// Requests that wait for room.
     waiting: AtomicUsize,
     phase: Mutex<Phase>,
-    /// The code that was replaced last, while its calls go on.
-    retiring: Mutex<Option<Weak<Code>>>,
+    /// Code of the asynchronous world that was replaced, while its calls go on: the oldest first.
+    retiring: Mutex<Vec<Weak<Code>>>,
     /// Held while new code takes the place of old.
     deploying: Arc<tokio::sync::Mutex<()>>,
     /// The calls in flight, hooks included, of whichever code.
@@ -253,7 +257,7 @@ impl App {
     }
 
     /// Lets new calls go to the code, and returns what served before. Calls that are in flight there may finish, for
-    /// as long as the app's `instances.retire-time` and until the next swap. Streams stay open: they are the host's, and the hooks for them
+    /// as long as the app's `instances.retire-time`. Streams stay open: they are the host's, and the hooks for them
     /// are the new code's from now on.
     pub fn swap(self: &Arc<Self>, prepared: Prepared) -> Result<VersionId, DeployError> {
         let Prepared { code, _alone } = prepared;
@@ -274,11 +278,18 @@ impl App {
             replaced = old.label,
             "new code serves"
         );
-        // Places for instances are set aside for two versions of an app, and not for more.
-        let retiring = self.retiring.lock().replace(Arc::downgrade(&old));
-        if let Some(older) = retiring.and_then(|older| older.upgrade()) {
-            older.stop(REPLACED);
+        let mut retiring = self.retiring.lock();
+        retiring.retain(|code| code.strong_count() > 0);
+        // Calls of the blocking world have their places, whichever code they run.
+        if old.has_instances_of_its_own() {
+            if retiring.len() == RETIRING
+                && let Some(oldest) = retiring.remove(0).upgrade()
+            {
+                oldest.stop(REPLACED);
+            }
+            retiring.push(Arc::downgrade(&old));
         }
+        drop(retiring);
         let given_up = old.clone();
         self.lane
             .spawn(async move { given_up.give_up().await })

@@ -101,6 +101,11 @@ impl Code {
         }
     }
 
+    /// Whether it has instances beside those of its calls.
+    pub fn has_instances_of_its_own(&self) -> bool {
+        matches!(self.world, World::Asynchronous(_))
+    }
+
     /// Counts a call that is about to be made, until this is dropped.
     pub fn token(&self) -> TaskTrackerToken {
         self.calls.token()
