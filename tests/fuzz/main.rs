@@ -6,7 +6,7 @@
 //! - [`driver`]: tries what is in `corpus/<target>/`, and mutations of it; [`mutate`] makes these.
 //! - [`component`]: components, read and compiled.
 //! - [`versions`]: the files of the data folder.
-//! - [`config`]: `fanfare.toml`.
+//! - `config`: `fanfare.toml`.
 //! - [`texts`]: origins, addresses, URLs, names, versions.
 //! - [`events`]: events, written and read back.
 //! - [`node`]: a node that is fuzzed.

@@ -1,0 +1,311 @@
+//! An instance of the asynchronous world: an event loop in which calls wait side by side.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use futures_util::{Stream as _, stream::FuturesUnordered};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span, debug, error, error_span, warn};
+use wasmtime::component::Accessor;
+
+use super::Inner;
+use crate::guest::{
+    bindings::{asynchronous::AppAsync, asynchronous_hooks::DisconnectHooksAsync},
+    call::{self, Call, Failure, Outcome},
+    check::Flavour,
+    limits::{CpuLimited, CpuTimeUsedUp},
+    log::Room,
+    request::release,
+    state::State,
+};
+
+/// How long an instance that gets no more calls may go on with what its guest has left running.
+const LINGER: Duration = Duration::from_secs(60);
+/// The most handles of an instance, whatever the app's limit for a call comes to.
+const MOST_HANDLES: usize = 1_000_000;
+
+/// An instance, as those who call it see it.
+pub(super) struct Instance {
+    number: usize,
+    pub(super) jobs: mpsc::UnboundedSender<Job>,
+    /// Calls in it, and on their way to it.
+    pub(super) calls: Arc<AtomicUsize>,
+    /// Calls that the guest has begun and not answered yet. Unlike the others, they are still counted when the instance
+    /// has ended with them.
+    running: AtomicUsize,
+    /// Calls that it has begun.
+    pub(super) begun: AtomicUsize,
+    /// Cancelled when it is to get no more calls.
+    pub(super) retired: CancellationToken,
+    /// Cancelled to drop it, wherever its calls stand.
+    pub(super) dropped: CancellationToken,
+    /// Why its calls have ended, once they have.
+    pub(super) fate: watch::Receiver<Option<Failure>>,
+}
+
+/// A call on its way into an instance.
+pub(super) struct Job {
+    pub(super) call: Call,
+    pub(super) span: Span,
+    pub(super) wall_time: Option<Duration>,
+    pub(super) done: oneshot::Sender<Outcome>,
+    /// Held until the call has ended.
+    pub(super) counted: Counted,
+}
+
+/// A call that an instance counts. It does not hold the instance: a job that is lost in its channel would keep both.
+pub(super) struct Counted(pub(super) Arc<AtomicUsize>);
+
+struct Exports {
+    app: AppAsync,
+    hooks: Option<DisconnectHooksAsync>,
+}
+
+/// What became of a job inside its instance.
+enum Done {
+    /// The guest has returned.
+    Returned,
+    /// It has not, and its time is over.
+    Overdue,
+}
+
+impl Instance {
+    pub(super) fn start(inner: &Arc<Inner>, number: usize) -> Arc<Self> {
+        let (jobs, receiver) = mpsc::unbounded_channel();
+        let (tell, fate) = watch::channel(None);
+        let instance = Arc::new(Self {
+            number,
+            jobs,
+            calls: Arc::default(),
+            running: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
+            retired: CancellationToken::new(),
+            dropped: CancellationToken::new(),
+            fate,
+        });
+        let (inner, running) = (inner.clone(), instance.clone());
+        let lane = inner.lane.clone();
+        let run = async move {
+            let fate = running.run(&inner, receiver).await;
+            tell.send_replace(Some(fate));
+        };
+        lane.spawn(run).detach();
+        instance
+    }
+
+    /// Runs the instance until it traps, is dropped, or has nothing to do any more; says what became of the calls that
+    /// were in it.
+    async fn run(&self, inner: &Inner, jobs: mpsc::UnboundedReceiver<Job>) -> Failure {
+        let shared = &inner.shared;
+        let span = error_span!(
+            "instance",
+            app = %shared.name,
+            version = %inner.label,
+            instance = self.number
+        );
+        let handles = shared.limits.handles.saturating_mul(shared.limits.calls);
+        let handles = handles.min(MOST_HANDLES);
+        let engine = inner.guests.engine(Flavour::Asynchronous);
+        let mut store = call::store(engine, shared, &span, handles);
+        let held = store.data().held.clone();
+        let turned = Arc::new(AtomicBool::new(false));
+        let run = Box::pin(async {
+            let made = inner.pre.instantiate_async(&mut store).await?;
+            let hooks = inner.hooks.as_ref();
+            let exports = Exports {
+                app: inner.exports.load(&mut store, &made)?,
+                hooks: hooks
+                    .map(|hooks| hooks.load(&mut store, &made))
+                    .transpose()?,
+            };
+            let (exports, held, turned) = (&exports, &held, &turned);
+            store
+                .run_concurrent(async move |accessor| {
+                    let mut drive = pin!(self.drive(accessor, exports, jobs));
+                    poll_fn(|context| {
+                        // Whatever was opened has been registered by now: its handler waits, or has returned.
+                        release(held);
+                        turned.store(true, Ordering::Relaxed);
+                        drive.as_mut().poll(context)
+                    })
+                    .await
+                })
+                .await?
+        });
+        let cpu_time = shared.limits.cpu_time;
+        let ticking = inner.guests.ticker.during(run);
+        let limited = CpuLimited::renewed(ticking, cpu_time, turned.clone());
+        let ended = tokio::select! {
+            ended = limited.instrument(span.clone()) => Some(ended),
+            () = self.dropped.cancelled() => None,
+        };
+        release(&held);
+        store.data().finish();
+        let failure = match ended {
+            None => Failure::stopped("its instance was given up"),
+            Some(Ok(Ok(()))) => {
+                span.in_scope(|| debug!("the instance has served its calls"));
+                Failure::stopped("its instance has ended")
+            }
+            Some(Ok(Err(trap))) => Failure::trap(&trap, store.data()),
+            Some(Err(CpuTimeUsedUp)) => Failure::cpu_time(cpu_time),
+        };
+        if failure.stopped.is_some() {
+            return failure;
+        }
+        if let Some(limit) = failure.limit {
+            shared.reached.count(limit);
+        }
+        let failure = Failure {
+            limit: None,
+            ..failure.with_stderr(store.data().stderr())
+        };
+        let calls = self.running.load(Ordering::Relaxed);
+        if calls == 1 {
+            // It tells its own log and client.
+            return failure;
+        }
+        let text = shared.loggable(&failure.to_string());
+        span.in_scope(|| match shared.log.room() {
+            Room::Free => error!(calls, "an instance {text}"),
+            Room::JustFull => warn!("{}", shared.log),
+            Room::Full => {}
+        });
+        // Whichever of them it was: each of them says where to look.
+        Failure {
+            reason: format!(
+                "ended with instance {}, which {}",
+                self.number, failure.reason
+            ),
+            details: None,
+            stderr: Vec::new(),
+            ..failure
+        }
+    }
+
+    /// Takes jobs and runs them side by side, until the instance is retired and all have returned.
+    async fn drive(
+        &self,
+        accessor: &Accessor<State>,
+        exports: &Exports,
+        mut jobs: mpsc::UnboundedReceiver<Job>,
+    ) -> wasmtime::Result<()> {
+        let mut calls = pin!(FuturesUnordered::new());
+        let mut retired = pin!(self.retired.cancelled());
+        let mut overdue = false;
+        // The deadline for what a guest has left running, once it is the only thing left.
+        let mut linger: Option<Pin<Box<tokio::time::Sleep>>> = None;
+        poll_fn(|context| {
+            loop {
+                while let Poll::Ready(Some(done)) = calls.as_mut().poll_next(context) {
+                    if let Done::Overdue = done? {
+                        overdue = true;
+                        self.retired.cancel();
+                    }
+                }
+                let job = jobs.poll_recv(context);
+                if let Poll::Ready(Some(job)) = job {
+                    calls.push(self.call(accessor, exports, job));
+                    continue;
+                }
+                let retiring = retired.as_mut().poll(context).is_ready();
+                if !retiring || !calls.is_empty() {
+                    return Poll::Pending;
+                }
+                if !jobs.is_closed() {
+                    // One may have come before that.
+                    jobs.close();
+                    continue;
+                }
+                if job.is_pending() {
+                    // It is on its way.
+                    return Poll::Pending;
+                }
+                // What is overdue would never be done.
+                if overdue || accessor.poll_no_interesting_tasks(context).is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+                let linger = linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+                return linger.as_mut().poll(context).map(|()| {
+                    warn!("what the guest has left running is given up with its instance");
+                    Ok(())
+                });
+            }
+        })
+        .await
+    }
+
+    async fn call(
+        &self,
+        accessor: &Accessor<State>,
+        exports: &Exports,
+        job: Job,
+    ) -> wasmtime::Result<Done> {
+        let Job {
+            call,
+            span,
+            wall_time,
+            done,
+            counted: _counted,
+        } = job;
+        self.running.fetch_add(1, Ordering::Relaxed);
+        let finish = |outcome| {
+            self.running.fetch_sub(1, Ordering::Relaxed);
+            // Nobody has to wait for it any more.
+            let _ = done.send(outcome);
+        };
+        let called = async {
+            match call {
+                Call::Start => {
+                    let lifecycle = exports.app.fanfare_sse_lifecycle_async();
+                    lifecycle.call_start(accessor).await
+                }
+                Call::Handle(request) => {
+                    let request = accessor.with(|mut access| access.get().table.push(request))?;
+                    let handler = exports.app.fanfare_sse_handler_async();
+                    handler.call_handle(accessor, request).await
+                }
+                Call::Disconnected(gone) => {
+                    if let Some(hooks) = &exports.hooks {
+                        let hook = hooks.fanfare_sse_disconnect_hook_async();
+                        hook.call_disconnected(accessor, *gone).await?;
+                    }
+                    Ok(Ok(()))
+                }
+            }
+        };
+        let Some(wall_time) = wall_time else {
+            finish(Ok(called.instrument(span).await?));
+            return Ok(Done::Returned);
+        };
+        let deadline = Instant::now() + wall_time;
+        tokio::select! {
+            result = called.instrument(span) => {
+                finish(Ok(result?));
+                Ok(Done::Returned)
+            }
+            () = sleep_until(deadline) => {
+                finish(Err(Failure::wall_time(wall_time)));
+                Ok(Done::Overdue)
+            }
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
