@@ -37,6 +37,7 @@ mod isolation;
 mod languages;
 mod lifecycle;
 mod limits;
+mod llm_relay;
 mod node_limits;
 mod outgoing;
 mod proxy;
