@@ -16,7 +16,7 @@ const PROGRAM: &str = "wasmtime";
 const FOLDER: &str = "WASMTIME_ROOT";
 
 /// What serving needs of it.
-const FEATURES: &str = "run,serve,cranelift,component-model,pooling-allocator,parallel-compilation";
+const FEATURES: &str = "run,serve,cranelift,component-model,component-model-async,pooling-allocator,parallel-compilation";
 
 /// As many as an instance of `fanfare-reused` serves.
 const REUSED: &str = "1000";

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use fanfare::{
-    broker::{memory::Memory, publisher::Publisher},
+    broker::publisher::Publisher,
     event::{Data, Event},
     hub::{
         Hub, Settings, Space,
@@ -149,8 +149,7 @@ fn publish_all(space: &Space, publish: &Publish) -> Result<Published> {
 /// What a guest's `publish` does in the host, without a guest.
 fn repeat(space: &Space, publish: &Publish) -> Result<Published> {
     let runtime = runtime::Builder::new_current_thread().build()?;
-    let memory = Box::new(Memory::new(space.clone()));
-    let publisher = Publisher::new("in-memory".to_owned(), space.clone(), memory);
+    let publisher = Publisher::new("in-memory".to_owned(), space.clone(), None);
     let (channel, data) = (publish.channel(0), publish.data());
     runtime.block_on(async {
         publisher.start().await?;

@@ -1,28 +1,40 @@
-//! Brokers: what carries a publisher's events between nodes.
+//! Brokers: what carries a publisher's events between nodes and keeps them for clients that come back.
 //!
 //! # Layout
 //!
-//! - [`publisher`]: what a guest holds: a broker, and the part of the hub that it delivers to.
-//! - [`memory`]: the broker of one node alone.
-//! - [`redis`]: Redis pub/sub.
+//! - [`publisher`]: what a guest holds: the part of the hub that it delivers to, and a broker, unless it is of one
+//!   node in memory.
+//! - [`feed`]: what a node does with what a broker pushes: the channels that it listens to, order, and what it missed.
+//! - [`payload`]: how an event is kept at a broker.
+//! - [`redis`]: Redis.
 //!
 //! # The way of an event
 //!
-//! [`Publisher::publish`](publisher::Publisher::publish) hands it to the broker, the broker carries it to every
-//! node, and on each, the publishing one included, gives it to the [`Space`](crate::hub::Space) of the
-//! publisher in the order in which the broker accepted it. So the order of a channel is the broker's order on
-//! every node.
+//! [`Publisher::publish`](publisher::Publisher::publish) hands it to the broker. The broker accepts it in one step: it
+//! gives it a position, keeps it and pushes it to the nodes that listen to its channel, the publishing one included.
+//! There the [`feed`] delivers it to the [`Space`](crate::hub::Space) of the publisher, in the order of positions. So
+//! the order of a channel is the broker's order on every node, and so is the place of a client that comes back.
+//!
+//! # What is lost on the way
+//!
+//! The push may lose anything at any time: a connection breaks, a server takes over from another. What is kept may not.
+//! So a node reads what it missed, after every break and wherever an event says that there was another one before it,
+//! and goes on with what is pushed then. What is not kept any more is told to clients as a gap.
 
-pub mod memory;
+pub mod feed;
+mod payload;
 pub mod publisher;
 pub mod redis;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use thiserror::Error;
 
+use self::feed::Sink;
 use crate::{
     event::Event,
-    hub::{Published, channel::ChannelName},
+    hub::{carried::Placed, channel::ChannelName},
 };
 
 /// Why a broker did not do what it was asked.
@@ -36,17 +48,84 @@ pub enum BrokerError {
     Denied(String),
 }
 
-/// Carries events between nodes.
+/// What a broker keeps of each channel. It may keep more, but never for longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Events of a channel, at least 1.
+    pub events: usize,
+    /// How long an event is kept.
+    pub age: Duration,
+}
+
+/// Carries the events of one publisher between nodes, and keeps them.
 ///
-/// What a broker can do beyond this, such as keep a history or count across nodes, belongs in traits of their
-/// own beside it.
+/// Nothing here waits for longer than the timeout of the broker, and then it is [`BrokerError::Unavailable`].
+///
+/// What a broker can do beyond this is in traits of their own.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
-    /// Connects, and delivers from now on what any node publishes. Returns when both are so. Called again only
-    /// after an error.
-    async fn start(&self) -> Result<(), BrokerError>;
+    /// Connects. Returns when events can be published and channels subscribed to. Called again only after an error.
+    async fn start(&self, sink: Sink) -> Result<(), BrokerError>;
 
-    /// Takes an event to all nodes. Returns when it is accepted and in the queues of this node's connections; an
-    /// error means that it was not accepted. Never waits longer than the broker's timeout.
-    async fn publish(&self, channel: &ChannelName, event: Event) -> Result<Published, BrokerError>;
+    /// Accepts an event. Where one with the same id was published on the channel before, and is still kept, it is not
+    /// published again. An error means that it was not accepted; where nobody can know, the error says so, and the
+    /// event can be published again under the same id.
+    async fn publish(&self, channel: &ChannelName, event: &Event) -> Result<Accepted, BrokerError>;
+
+    /// Pushes the events of a channel to the sink from now on, until [`Broker::unsubscribe`]. Returns a position: all
+    /// later ones of the channel are pushed, or the sink is told that the push broke. A broker whose push is broken
+    /// subscribes again by itself to all that it was subscribed to.
+    async fn subscribe(&self, channel: &ChannelName) -> Result<u64, BrokerError>;
+
+    /// Pushes them no longer. Does not wait; a call of [`Broker::subscribe`] after this comes after this.
+    fn unsubscribe(&self, channel: &ChannelName);
+
+    /// Reads the events of a channel after a position, oldest first, at most `limit` of them, which is at least 1.
+    async fn read(
+        &self,
+        channel: &ChannelName,
+        after: u64,
+        limit: usize,
+    ) -> Result<Page, BrokerError>;
+
+    /// The position of the event with an id, as far as it can be known: of the channel itself, or of another one of the
+    /// publisher if there is just one event with that id.
+    async fn place(&self, channel: &ChannelName, id: &str) -> Result<Option<u64>, BrokerError>;
+}
+
+/// An event that a broker accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its id: its own, or the one it was given.
+    pub id: String,
+    /// Its place in the order of the broker, which is never 0.
+    pub position: u64,
+    /// It was accepted before.
+    pub duplicate: bool,
+}
+
+/// An event as a broker pushes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// Its place in the order of the broker.
+    pub position: u64,
+    /// The position of the event before it on the channel, or a later one before its own. `None` where the broker does
+    /// not know it and would have said that the push broke if one was lost.
+    pub previous: Option<u64>,
+    /// The event; `None` where what was published cannot be read.
+    pub placed: Option<Placed>,
+}
+
+/// Events that were read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Oldest first, in the order of their positions.
+    pub events: Vec<Placed>,
+    /// Events after the position that was asked for and up to this one may have been published and are not kept any
+    /// more; 0 if there is none.
+    pub missing: u64,
+    /// All that is kept of the channel up to this position is here, or was before what was asked for.
+    pub through: u64,
+    /// There is more after that.
+    pub more: bool,
 }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use thiserror::Error;
 use tokio::sync::OnceCell;
 
-use super::{Broker, BrokerError};
+use super::{BrokerError, feed::Feed};
 use crate::{
     event::Event,
     hub::{
@@ -18,7 +18,7 @@ use crate::{
 /// The most connections that [`Publisher::presence`] names.
 pub const PRESENCE_LIMIT: usize = 10_000;
 
-/// A broker and the channels it delivers to. Handles share them.
+/// Channels, and what carries events to those of other nodes. Handles share them.
 #[derive(Clone)]
 pub struct Publisher {
     shared: Arc<Shared>,
@@ -28,7 +28,8 @@ struct Shared {
     /// What it is, for messages: `in-memory`, `redis localhost:6379 news`, …
     name: String,
     space: Space,
-    broker: Box<dyn Broker>,
+    /// `None` where it is of this node alone, in memory.
+    feed: Option<Feed>,
     /// Set when the broker has started; a failed start may be tried again.
     started: OnceCell<()>,
 }
@@ -51,13 +52,13 @@ pub enum PublisherError {
 }
 
 impl Publisher {
-    /// A publisher through a broker that delivers to the space.
-    pub fn new(name: String, space: Space, broker: Box<dyn Broker>) -> Self {
+    /// A publisher of the channels of this space: of this node alone, or of all nodes that have the broker of the feed.
+    pub fn new(name: String, space: Space, feed: Option<Feed>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 name,
                 space,
-                broker,
+                feed,
                 started: OnceCell::new(),
             }),
         }
@@ -65,28 +66,46 @@ impl Publisher {
 
     /// Starts the broker, once.
     pub async fn start(&self) -> Result<(), PublisherError> {
-        self.shared
-            .started
-            .get_or_try_init(|| self.shared.broker.start())
-            .await?;
+        let start = async || match &self.shared.feed {
+            Some(feed) => feed.start().await,
+            None => Ok(()),
+        };
+        self.shared.started.get_or_try_init(start).await?;
         Ok(())
     }
 
     /// Lets a connection hear a channel.
-    pub fn register(
+    pub async fn register(
         &self,
         connection: &Arc<Connection>,
         channel: &str,
     ) -> Result<(), PublisherError> {
         let space = self.started()?;
-        Ok(space.register(connection, &ChannelName::new(channel)?)?)
+        let channel = ChannelName::new(channel)?;
+        match &self.shared.feed {
+            Some(feed) => feed.register(connection, &channel).await??,
+            None => space.register(connection, &channel)?,
+        }
+        Ok(())
+    }
+
+    /// Whether registering may wait.
+    pub fn has_broker(&self) -> bool {
+        self.shared.feed.is_some()
     }
 
     /// Publishes an event on a channel.
     pub async fn publish(&self, channel: &str, event: Event) -> Result<Published, PublisherError> {
-        self.started()?;
+        let space = self.started()?;
         let channel = ChannelName::new(channel)?;
-        Ok(self.shared.broker.publish(&channel, event).await?)
+        match &self.shared.feed {
+            Some(feed) => Ok(feed.publish(&channel, &event).await?),
+            None => {
+                let published = space.publish(&channel, &event);
+                space.room().await;
+                Ok(published)
+            }
+        }
     }
 
     /// A connection no longer hears a channel.
@@ -109,9 +128,13 @@ impl Publisher {
     }
 
     /// The newest events of a channel's history, oldest first.
-    pub fn history(&self, channel: &str, limit: usize) -> Result<Vec<Event>, PublisherError> {
+    pub async fn history(&self, channel: &str, limit: usize) -> Result<Vec<Event>, PublisherError> {
         let space = self.started()?;
-        Ok(space.history(&ChannelName::new(channel)?, limit))
+        let channel = ChannelName::new(channel)?;
+        match &self.shared.feed {
+            Some(feed) => Ok(feed.history(&channel, limit).await?),
+            None => Ok(space.history(&channel, limit)),
+        }
     }
 
     fn started(&self) -> Result<&Space, PublisherError> {

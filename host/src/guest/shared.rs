@@ -16,7 +16,7 @@ use super::{
     registry::Registry,
 };
 use crate::{
-    broker::{self, Broker, memory::Memory, publisher::Publisher},
+    broker::{Broker, Retention, feed::Feed, publisher::Publisher, redis::Redis},
     config,
     hub::{self, Hub, delivery::Engine, ended::EndedReceiver},
     redis_pool::{RedisClient, RedisPool, RedisUrl},
@@ -131,9 +131,7 @@ impl Shared {
 
     /// The app's publisher on this node alone.
     pub fn in_memory_publisher(&self) -> Publisher {
-        self.publisher(PublisherKey::InMemory, "in-memory", |space| {
-            Box::new(Memory::new(space))
-        })
+        self.publisher(PublisherKey::InMemory, "in-memory", || None)
     }
 
     /// The app's publisher over this server and sync channel.
@@ -156,8 +154,8 @@ impl Shared {
         };
         self.check_room(&key)?;
         let name = format!("redis {} {sync_channel}", client.url().address());
-        Ok(self.publisher(key, &name, |space| {
-            self.redis_broker(client.url().clone(), sync_channel, space)
+        Ok(self.publisher(key, &name, || {
+            Some(self.redis_broker(client.url().clone(), sync_channel))
         }))
     }
 
@@ -180,14 +178,14 @@ impl Shared {
             config::Broker::Redis { url, .. } => Some(RedisUrl::parse(url.expose())?),
         };
         let key = PublisherKey::Labelled(label.into());
-        Ok(self.publisher(key, &format!("broker {label}"), |space| {
-            match (broker, url) {
+        Ok(
+            self.publisher(key, &format!("broker {label}"), || match (broker, url) {
                 (config::Broker::Redis { sync_channel, .. }, Some(url)) => {
-                    self.redis_broker(url, sync_channel, space)
+                    Some(self.redis_broker(url, sync_channel))
                 }
-                _ => Box::new(Memory::new(space)),
-            }
-        }))
+                _ => None,
+            }),
+        )
     }
 
     /// A text of the guest as it may stand in a log: without secrets, and not too long.
@@ -214,19 +212,14 @@ impl Shared {
         )))
     }
 
-    fn redis_broker(
-        &self,
-        url: RedisUrl,
-        sync_channel: &str,
-        space: hub::Space,
-    ) -> Box<dyn Broker> {
-        let channel = format!("fanfare:{}:{sync_channel}", self.name);
-        Box::new(broker::redis::Redis::new(
-            self.redis.clone(),
-            url,
-            channel,
-            space,
-        ))
+    fn redis_broker(&self, url: RedisUrl, sync_channel: &str) -> Box<dyn Broker> {
+        let name = format!("fanfare:{}:{sync_channel}", self.name);
+        let settings = self.hub.settings();
+        let retention = Retention {
+            events: settings.history_events,
+            age: settings.history_age,
+        };
+        Box::new(Redis::new(self.redis.clone(), url, name, retention))
     }
 
     /// `limited` if this would be one publisher too many. Two calls at once may both pass: one more is no harm.
@@ -245,14 +238,16 @@ impl Shared {
         &self,
         key: PublisherKey,
         name: &str,
-        broker: impl FnOnce(hub::Space) -> Box<dyn Broker>,
+        broker: impl FnOnce() -> Option<Box<dyn Broker>>,
     ) -> Publisher {
         let mut publishers = self.publishers.lock();
         if let Some(publisher) = publishers.get(&key) {
             return publisher.clone();
         }
         let space = self.hub.space();
-        let publisher = Publisher::new(name.to_owned(), space.clone(), broker(space));
+        let runtime = || self.redis.runtime().clone();
+        let feed = broker().map(|broker| Feed::new(space.clone(), broker, runtime()));
+        let publisher = Publisher::new(name.to_owned(), space, feed);
         publishers.insert(key, publisher.clone());
         publisher
     }

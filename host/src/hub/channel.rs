@@ -55,6 +55,8 @@ pub(super) struct Channel {
     /// Whether the hub looks at the history when it is due. It does from the first event on, and until it finds it
     /// empty.
     pub(super) watched: bool,
+    /// Whether a broker tells this node all that is published on it.
+    pub(super) carried: bool,
     pub(super) name: ChannelName,
     /// Who hears it: a group in each shard that has somebody.
     parts: SmallVec<[Part; 1]>,
@@ -146,6 +148,7 @@ impl Channels {
         let number = self.channels.insert(Channel {
             space,
             watched: false,
+            carried: false,
             name: name.clone(),
             parts: SmallVec::new(),
             history: History::new(forgotten_through),
@@ -178,13 +181,6 @@ impl Channels {
             });
         }
     }
-
-    /// The numbers of the channels of a space.
-    pub(super) fn of(&self, space: u32) -> Vec<u32> {
-        let channels = self.channels.iter();
-        let channels = channels.filter(|(_, channel)| channel.space == space);
-        channels.map(|(number, _)| number).collect()
-    }
 }
 
 fn hash_of(channels: &Slab<Channel>, hasher: &RandomState, number: u32) -> u64 {
@@ -198,7 +194,7 @@ fn hash_of(channels: &Slab<Channel>, hasher: &RandomState, number: u32) -> u64 {
 impl Channel {
     /// Whether nothing would be missed if it were gone.
     pub(super) fn is_unused(&self) -> bool {
-        self.parts.is_empty() && !self.watched
+        self.parts.is_empty() && !self.watched && !self.carried
     }
 
     /// How many hear it.

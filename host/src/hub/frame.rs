@@ -1,6 +1,9 @@
 //! A frame: an encoded event with its place in the order. Everybody who is to hear it shares it.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
@@ -57,6 +60,17 @@ impl Frame {
         Self::new(sequence, id, &[ID_FIELD, id, "\n", rest], kind)
     }
 
+    /// An event that a broker has carried: `own_id` tells whether its id came with it. It was published so long ago.
+    pub(super) fn carried(event: &Event, own_id: bool, sequence: u64, age: Duration) -> Arc<Self> {
+        let json = matches!(event.data(), Data::Json(_));
+        let id = event.id().unwrap_or_default();
+        let rest = event.encode_after_id();
+        let kind = Kind::Published { own_id, json };
+        let mut frame = Self::made(sequence, id, &[ID_FIELD, id, "\n", &rest], kind);
+        frame.at = frame.at.checked_sub(age).unwrap_or(frame.at);
+        Arc::new(frame)
+    }
+
     /// An event for one connection.
     pub(super) fn sent(event: &Event, rest: &str, sequence: u64) -> Arc<Self> {
         match event.id() {
@@ -88,6 +102,10 @@ impl Frame {
     }
 
     fn new(sequence: u64, id: &str, pieces: &[&str], kind: Kind) -> Arc<Self> {
+        Arc::new(Self::made(sequence, id, pieces, kind))
+    }
+
+    fn made(sequence: u64, id: &str, pieces: &[&str], kind: Kind) -> Self {
         let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
         let head = format!("{bytes:x}\r\n");
         let mut chunk = String::with_capacity(head.len() + bytes + CHUNK_END.len());
@@ -96,14 +114,14 @@ impl Frame {
             chunk.push_str(piece);
         }
         chunk.push_str(CHUNK_END);
-        Arc::new(Self {
+        Self {
             sequence,
             at: Instant::now(),
             chunk: Bytes::from(chunk),
             head: head.len() as u8,
             id: id.len() as u16,
             kind,
-        })
+        }
     }
 
     /// The frame as a chunk of an HTTP/1.1 body.

@@ -62,6 +62,36 @@ impl History {
         self.evicted_through = self.evicted_through.max(sequence);
     }
 
+    /// Forgets all of it. Events up to this sequence number may have been on this channel; later ones will be here.
+    pub(super) fn begin_after(&mut self, sequence: u64, space: u32, ids: &mut Ids) {
+        while self.kept.is_some() {
+            self.evict(space, ids);
+        }
+        self.evicted_through = sequence;
+    }
+
+    /// Puts older events, oldest first, in front of those that are kept. Events up to this sequence number may have
+    /// been on this channel and are not among them.
+    pub(super) fn prepend(
+        &mut self,
+        older: Vec<Arc<Frame>>,
+        evicted_through: u64,
+        space: u32,
+        settings: &Settings,
+        ids: &mut Ids,
+    ) {
+        let newer = self.kept.take().map(|kept| kept.events).unwrap_or_default();
+        for frame in &newer {
+            if let Some(id) = frame.own_id() {
+                ids.remove(space, id);
+            }
+        }
+        self.evicted_through = evicted_through;
+        for frame in older.into_iter().chain(newer) {
+            self.push(frame, space, settings, ids);
+        }
+    }
+
     /// What it costs to keep this, in bytes.
     pub(super) fn cost(&self) -> usize {
         let kept = self.kept.as_ref();

@@ -3,6 +3,8 @@
 //! # Layout
 //!
 //! - [`space`]: the channels of one publisher: registering, publishing, removing.
+//! - [`carried`]: channels whose order is a broker's, and not the hub's.
+//! - [`membership`]: who came to hear a channel of a broker, and who no longer does.
 //! - [`connection`]: one client's stream, as a guest holds it.
 //! - [`member`]: the same, as the hub has it.
 //! - [`post`]: the hub's lock, and the way to the shards.
@@ -25,6 +27,7 @@
 //! held, and nothing that a guest can ask for is done there for each connection that hears a channel: that is the shards'
 //! work, without it.
 
+pub mod carried;
 pub mod channel;
 pub mod connection;
 mod counters;
@@ -34,6 +37,7 @@ mod expiry;
 mod frame;
 mod history;
 mod member;
+pub mod membership;
 mod post;
 mod resume;
 mod slab;
@@ -62,6 +66,7 @@ use self::{
     ended::{Ended, EndedReceiver, EndedSender},
     frame::Frame,
     member::{Member, Members, Returned},
+    membership::Membership,
     post::{Locked, Post},
     resume::Ids,
 };
@@ -164,6 +169,8 @@ struct State {
     channels: Channels,
     /// How many spaces there are.
     spaces: u32,
+    /// Who is told of the members of a space, by its number. Few are.
+    memberships: HashMap<u32, Arc<Membership>>,
     /// The ids of all events in the histories, and the next sequence number.
     ids: Ids,
     /// When to look at a channel's history for what has grown too old: one entry for each history that is watched,
@@ -185,6 +192,7 @@ impl Hub {
             members: Members::new(),
             channels: Channels::new(),
             spaces: 0,
+            memberships: HashMap::new(),
             ids: Ids::new(),
             expiries: BinaryHeap::new(),
             history_cost: 0,
@@ -376,8 +384,12 @@ impl Hub {
         let channels = names(&state.channels, &member.channels);
         let mut left = Vec::with_capacity(member.channels.len());
         for number in &member.channels {
-            let channel = state.channels.get_mut(*number);
-            left.extend(channel.and_then(|channel| channel.leave(member.outlet)));
+            if let Some(channel) = state.channels.get_mut(*number) {
+                left.extend(channel.leave(member.outlet));
+                if let Some(membership) = state.memberships.get(&channel.space) {
+                    membership.left(&channel.name, member.id);
+                }
+            }
             state.forget_if_unused(*number);
         }
         let command = Command::End {
@@ -445,10 +457,13 @@ impl fmt::Debug for Hub {
 
 impl State {
     /// A connection does not hear a channel any more.
-    fn unsubscribe(&mut self, outlet: OutletId, number: u32) {
+    fn unsubscribe(&mut self, id: ConnectionId, outlet: OutletId, number: u32) {
         if let Some(channel) = self.channels.get_mut(number)
             && let Some(left) = channel.leave(outlet)
         {
+            if let Some(membership) = self.memberships.get(&channel.space) {
+                membership.left(&channel.name, id);
+            }
             let command = Command::Leave {
                 outlet: outlet.number,
                 group: left.group,

@@ -60,6 +60,11 @@ impl Ids {
         }
     }
 
+    /// Somebody else has given an event this number: the next one is after it.
+    pub(super) fn saw(&mut self, sequence: u64) {
+        self.newest = self.newest.max(sequence);
+    }
+
     /// The next sequence number.
     pub(super) fn next(&mut self) -> u64 {
         self.newest += 1;
@@ -91,7 +96,7 @@ impl Ids {
         own.reused |= place.count > 1 || given;
     }
 
-    pub(super) fn remove(&mut self, space: u32, id: &Arc<str>) {
+    pub(super) fn remove(&mut self, space: u32, id: &str) {
         let Some(own) = self.own.get_mut(&space) else {
             return;
         };
@@ -119,12 +124,31 @@ impl Ids {
 
     /// The place of an id that the channel itself does not hold.
     fn elsewhere(&self, space: u32, id: &str) -> Option<u64> {
-        let own = self.own.get(&space);
-        match own.and_then(|own| Some((own, own.places.get(id)?))) {
+        match self.own_places(space, id) {
             Some((own, place)) => (!own.reused).then_some(place.newest),
             None => self.parse(id),
         }
     }
+
+    /// The same for an id that an event came with.
+    pub(super) fn own(&self, space: u32, id: &str) -> Option<u64> {
+        let (own, place) = self.own_places(space, id)?;
+        (!own.reused).then_some(place.newest)
+    }
+
+    fn own_places(&self, space: u32, id: &str) -> Option<(&OwnIds, &Place)> {
+        let own = self.own.get(&space)?;
+        Some((own, own.places.get(id)?))
+    }
+}
+
+/// Whose order a channel is in.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Order {
+    /// The hub's, which knows the place of an id itself.
+    Hub,
+    /// A broker's, and the place there of the client's id, if it is known.
+    Broker(Option<u64>),
 }
 
 /// The place on a channel of a client that heard `last`.

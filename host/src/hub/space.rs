@@ -10,7 +10,7 @@ use super::{
     connection::{CloseReason, Connection, ConnectionId},
     delivery::command::Command,
     frame::Frame,
-    resume::{self, Replay},
+    resume::{self, Order, Replay},
 };
 use crate::event::{self, Event};
 
@@ -35,8 +35,8 @@ pub struct Published {
 /// The channels of one publisher. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Space {
-    hub: Hub,
-    number: u32,
+    pub(super) hub: Hub,
+    pub(super) number: u32,
 }
 
 impl Space {
@@ -51,6 +51,16 @@ impl Space {
 
     /// Lets a connection hear a channel from now on, after what it missed since its Last-Event-ID.
     pub fn register(&self, connection: &Connection, channel: &ChannelName) -> Result<(), HubError> {
+        self.join(connection, channel, Order::Hub)
+    }
+
+    /// The same, in whosever order the channel is.
+    pub(super) fn join(
+        &self,
+        connection: &Connection,
+        channel: &ChannelName,
+        order: Order,
+    ) -> Result<(), HubError> {
         let mut state = self.hub.lock();
         let state = &mut *state;
         let number = state.members.find(connection.id());
@@ -74,8 +84,11 @@ impl Space {
         if let Some(entry) = state.channels.get_mut(number) {
             entry.join(member.outlet, &mut state.post);
         }
+        if let Some(membership) = state.memberships.get(&self.number) {
+            membership.joined(channel, member.id);
+        }
         let outlet = member.outlet;
-        let frames = self.missed_by(member, number, &state.channels, &state.ids);
+        let frames = self.missed_by(member, number, order, &state.channels, &state.ids);
         let known = member
             .returned
             .as_ref()
@@ -104,6 +117,7 @@ impl Space {
         &self,
         member: &mut Member,
         number: u32,
+        order: Order,
         channels: &Channels,
         ids: &Ids,
     ) -> Vec<Arc<Frame>> {
@@ -116,9 +130,11 @@ impl Space {
         }
         let last = &returned.last;
         let room = returned.replayed.len() < REPLAYED_CHANNELS;
-        let place = room
-            .then(|| resume::place(last, self.number, &channel.history, ids))
-            .flatten();
+        let place = match order {
+            Order::Hub => resume::place(last, self.number, &channel.history, ids),
+            Order::Broker(place) => place,
+        };
+        let place = place.filter(|_| room);
         let Replay { gap, missed } = resume::replay(last, &channel.name, &channel.history, place);
         if room {
             returned.replayed.insert(key);
@@ -166,8 +182,8 @@ impl Space {
             self.hub.end(state, number, CloseReason::Closed);
         } else {
             let channel = member.channels.swap_remove(at);
-            let outlet = member.outlet;
-            state.unsubscribe(outlet, channel);
+            let (id, outlet) = (member.id, member.outlet);
+            state.unsubscribe(id, outlet, channel);
         }
         Ok(())
     }
@@ -219,7 +235,12 @@ impl Space {
         }
     }
 
-    fn keep_and_deliver(&self, state: &mut State, number: u32, frame: Arc<Frame>) -> u32 {
+    pub(super) fn keep_and_deliver(
+        &self,
+        state: &mut State,
+        number: u32,
+        frame: Arc<Frame>,
+    ) -> u32 {
         let settings = self.hub.settings();
         let Some(channel) = state.channels.get_mut(number) else {
             return 0;
@@ -236,25 +257,6 @@ impl Space {
             state.expiries.push(Reverse((due, number)));
         }
         delivered
-    }
-
-    /// Events may have been missed up to now, on any channel: everybody who hears one is told of a gap, and so is
-    /// everybody who comes back with an id from before.
-    pub fn missed(&self) {
-        let mut guard = self.hub.lock();
-        let state = &mut *guard;
-        let sequence = state.ids.next();
-        state.ids.forget_channel(sequence);
-        let mut told = 0;
-        for number in state.channels.of(self.number) {
-            if let Some(channel) = state.channels.get_mut(number) {
-                channel.history.missed_through(sequence);
-                let gap = resume::gap_frame(&channel.name, None, sequence);
-                told += u64::from(channel.deliver(&gap, &mut state.post));
-            }
-        }
-        drop(guard);
-        self.hub.counters().add_gaps(told);
     }
 
     /// How many connections hear a channel.

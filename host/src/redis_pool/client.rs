@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use redis::Value;
 use tokio::runtime::Handle;
 
-use super::{RedisError, RedisUrl, commands, link::Link, subscription::Subscription, value};
+use super::{RedisError, RedisUrl, commands, link::Link, push::Push, script::Script, value};
 
 /// A handle to a pooled connection. Clones, and handles of the same URL, share the connection.
 #[derive(Clone)]
@@ -127,17 +127,43 @@ impl RedisClient {
         self.link.dialer().runtime()
     }
 
-    /// Opens a connection of its own, with the same URL, that hears a Redis channel. Returns when the server has
-    /// confirmed it.
-    pub async fn subscribe(&self, channel: &str) -> Result<Subscription, RedisError> {
-        let (dialer, url, channel) = (
-            self.link.dialer().clone(),
-            self.url().clone(),
-            channel.to_owned(),
-        );
+    /// The number of the connection, which is another one whenever it was made anew, or why there is none now.
+    pub fn connection(&self) -> Result<u64, RedisError> {
+        self.link.up().map(|line| line.number())
+    }
+
+    /// Runs a script.
+    pub async fn run(
+        &self,
+        script: &Script,
+        keys: &[&[u8]],
+        arguments: &[&[u8]],
+    ) -> Result<Value, RedisError> {
+        let count = keys.len().to_string();
+        let words = |name: &'static str, script: &'_ [u8]| {
+            let mut words: Vec<&[u8]> = Vec::with_capacity(2 + keys.len() + arguments.len());
+            words.extend([script, count.as_bytes()]);
+            words.extend(keys);
+            words.extend(arguments);
+            commands::encode(name, &words)
+        };
+        let reply = self.link.call(words("EVALSHA", script.digest())?).await?;
+        match value::parse(&self.url().address(), &reply) {
+            // The server is new, or has forgotten its scripts. The text itself makes it known again.
+            Err(RedisError::Other(error)) if error.starts_with("NOSCRIPT") => {
+                let reply = self.link.call(words("EVAL", script.text())?).await?;
+                value::parse(&self.url().address(), &reply)
+            }
+            answer => answer,
+        }
+    }
+
+    /// Opens a connection of its own, with the same URL, that hears Redis channels.
+    pub async fn push(&self) -> Result<Push, RedisError> {
+        let (dialer, url) = (self.link.dialer().clone(), self.url().clone());
         let opened = self
             .runtime()
-            .spawn(async move { Subscription::open(&dialer, &url, &channel).await });
+            .spawn(async move { Push::open(&dialer, &url).await });
         opened.await.unwrap_or_else(|error| {
             let address = self.url().address();
             Err(RedisError::Unavailable(format!(

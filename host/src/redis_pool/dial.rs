@@ -177,7 +177,7 @@ async fn log_in(connection: &mut Connection, url: &RedisUrl) -> Result<(), Redis
 }
 
 /// Sends a command and waits for its answer. Returns the text of an error reply.
-pub(super) async fn ask(
+async fn ask(
     connection: &mut Connection,
     url: &RedisUrl,
     command: &str,

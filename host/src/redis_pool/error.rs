@@ -56,6 +56,16 @@ impl RedisError {
         }
     }
 
+    /// What an error reply to a subscription means.
+    pub(crate) fn refused(address: &str, text: &str) -> Self {
+        match Self::from_reply(address, text) {
+            Self::Other(text) => Self::Unavailable(format!(
+                "Redis at {address} does not let the channels be heard. It says: {text}"
+            )),
+            error => error,
+        }
+    }
+
     /// What an error reply means while a connection is being set up. Redis repeats the arguments of a command
     /// that it does not know, and of these one may be the password.
     pub(super) fn from_setup(address: &str, text: &str) -> Self {

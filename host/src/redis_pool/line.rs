@@ -1,6 +1,10 @@
 //! One socket that many callers share: commands go out in turn, and answers come back in the same order.
 
-use std::{collections::VecDeque, io};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -14,11 +18,15 @@ use super::replies::{Replies, Reply};
 const QUEUE: usize = 256;
 /// Commands that are written at a time.
 const BATCH: usize = 64;
+/// How many lines there were.
+static LINES: AtomicU64 = AtomicU64::new(0);
 
 /// A caller's end. Clones share the socket.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
     requests: mpsc::Sender<Request>,
+    /// Tells it from all others of this process.
+    number: u64,
 }
 
 /// The connection ended before the answer came.
@@ -39,7 +47,14 @@ impl Line {
         S: AsyncRead + AsyncWrite + Send + Unpin,
     {
         let (requests, receiver) = mpsc::channel(QUEUE);
-        (Self { requests }, drive(connection, receiver))
+        let number = LINES.fetch_add(1, Ordering::Relaxed);
+        let line = Self { requests, number };
+        (line, drive(connection, receiver))
+    }
+
+    /// Tells it from all others of this process.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Sends a command in its form on the wire, which must be one that has exactly one reply. A command that was

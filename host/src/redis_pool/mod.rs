@@ -10,7 +10,8 @@
 //! - `line`: one socket that many callers share.
 //! - `replies`: where a reply ends; how large it may be.
 //! - `value`: what a reply says; answers made flat.
-//! - `subscription`: a connection of its own that hears a channel.
+//! - `push`: a connection of its own that hears channels.
+//! - `script`: a script that runs on the server.
 //! - `dial`: name, socket, TLS, login.
 //! - `backoff`: how long to wait before the next attempt.
 //!
@@ -28,8 +29,9 @@ mod dial;
 mod error;
 mod line;
 mod link;
+mod push;
 mod replies;
-mod subscription;
+mod script;
 #[cfg(test)]
 pub(crate) mod testing;
 mod url;
@@ -49,7 +51,8 @@ pub(crate) use self::backoff::Backoff;
 pub use self::{
     client::RedisClient,
     error::RedisError,
-    subscription::{Heard, Subscription},
+    push::{Heard, Push},
+    script::Script,
     url::RedisUrl,
     value::{Part, flatten},
 };
@@ -83,6 +86,11 @@ impl RedisPool {
             dialer: Arc::new(dialer),
             links: Mutex::default(),
         })
+    }
+
+    /// Where the node's connections to Redis live, and what reads them should.
+    pub fn runtime(&self) -> &Handle {
+        self.dialer.runtime()
     }
 
     /// The connection of this URL, made if there is none. Those who ask at the same time share one attempt, and

@@ -126,14 +126,6 @@ impl Server {
             .count()
     }
 
-    /// How many connections listen.
-    pub(crate) fn subscriptions(&self) -> usize {
-        let list = self.ask("CLIENT LIST TYPE pubsub");
-        list.lines()
-            .filter(|line| line.contains(" name=fanfare "))
-            .count()
-    }
-
     /// A client without a password.
     pub(crate) async fn client(&self) -> RedisClient {
         pool(PATIENCE).connect(&self.url("", "")).await.unwrap()

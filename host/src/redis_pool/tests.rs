@@ -254,8 +254,8 @@ async fn users_have_the_permissions_that_the_server_gives_them() {
         Err(RedisError::Denied(_))
     ));
     assert!(matches!(
-        bob.subscribe("c").await,
-        Err(RedisError::Denied(_))
+        listen(&bob).await.unwrap().next().await,
+        Ok(Heard::Refused(_))
     ));
 }
 
@@ -280,9 +280,9 @@ async fn a_server_that_knows_the_older_protocol_alone_will_do() {
     client.set("k", bytes("v"), None).await.unwrap();
     client.sadd("s", vec![bytes("a")]).await.unwrap();
     assert_eq!(client.smembers("s").await.unwrap(), [bytes("a")]);
-    let mut subscription = client.subscribe("c").await.unwrap();
+    let mut subscription = listening(&client).await;
     client.publish("c", bytes("hi")).await.unwrap();
-    assert_eq!(subscription.next().await, Ok(Heard::Message(bytes("hi"))));
+    assert_eq!(subscription.next().await, Ok(message("hi")));
     let error = pool.connect(&server.url(":wrong@", "")).await.unwrap_err();
     assert!(matches!(error, RedisError::Denied(_)), "{error}");
 }
@@ -345,9 +345,9 @@ async fn tls_with_a_private_authority_and_a_password() {
         let client = trusting.connect(&url(host, ":hunter2@")).await.unwrap();
         client.set("k", vec![b'x'; 1 << 20], None).await.unwrap();
         assert_eq!(client.get("k").await.unwrap().unwrap().len(), 1 << 20);
-        let mut subscription = client.subscribe("c").await.unwrap();
+        let mut subscription = listening(&client).await;
         assert_eq!(client.publish("c", bytes("hi")).await, Ok(1));
-        assert_eq!(subscription.next().await, Ok(Heard::Message(bytes("hi"))));
+        assert_eq!(subscription.next().await, Ok(message("hi")));
     }
     let error = trusting
         .connect(&url("localhost", ":wrong@"))
@@ -415,7 +415,7 @@ async fn a_connection_that_breaks_is_made_anew_and_commands_fail_fast_meanwhile(
 async fn a_server_that_stands_still_is_noticed() {
     let server = Server::start(&[]);
     let client = pool(SHORT).connect(&server.url("", "")).await.unwrap();
-    let mut subscription = client.subscribe("c").await.unwrap();
+    let mut subscription = listening(&client).await;
     server.freeze(true);
     let error = client.get("k").await.unwrap_err();
     assert!(
@@ -439,7 +439,7 @@ async fn a_quiet_connection_is_kept() {
     // It closes connections that were quiet for so many seconds.
     let server = Server::start(&["--timeout", "1"]);
     let client = pool(SHORT).connect(&server.url("", "")).await.unwrap();
-    let mut subscription = client.subscribe("c").await.unwrap();
+    let mut subscription = listening(&client).await;
     let heard = tokio::spawn(async move { subscription.next().await });
     until("both connections are old", || async {
         let list = server.ask("CLIENT LIST");
@@ -453,7 +453,7 @@ async fn a_quiet_connection_is_kept() {
     })
     .await;
     assert_eq!(client.publish("c", bytes("hi")).await, Ok(1));
-    assert_eq!(heard.await.unwrap(), Ok(Heard::Message(bytes("hi"))));
+    assert_eq!(heard.await.unwrap(), Ok(message("hi")));
 }
 
 #[tokio::test]
@@ -476,4 +476,25 @@ async fn the_pool_is_bounded_and_makes_room_for_those_who_need_it() {
     clients.pop();
     pool.connect(&next).await.unwrap();
     clients[0].get("k").await.unwrap();
+}
+
+/// A connection that has asked to hear the channel `c`.
+async fn listen(client: &RedisClient) -> Result<Push, RedisError> {
+    let mut push = client.push().await?;
+    push.subscribe(&["c".to_owned()]).await?;
+    Ok(push)
+}
+
+/// A connection that hears the channel `c`.
+async fn listening(client: &RedisClient) -> Push {
+    let mut push = listen(client).await.unwrap();
+    assert_eq!(push.next().await, Ok(Heard::Subscribed(bytes("c"))));
+    push
+}
+
+fn message(text: &str) -> Heard {
+    Heard::Message {
+        channel: bytes("c"),
+        payload: bytes(text),
+    }
 }

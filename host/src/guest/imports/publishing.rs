@@ -1,5 +1,7 @@
 //! `publishing`: channels, and what is published on them.
 
+use std::sync::Arc;
+
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::{
@@ -18,7 +20,7 @@ use crate::{
             },
         },
         error::HostResult,
-        state::{ConnectionHandle, State},
+        state::{ConnectionHandle, Held, State},
     },
 };
 
@@ -37,8 +39,27 @@ async fn publish(
     })
 }
 
-fn history(publisher: &Publisher, channel: &str, limit: u32) -> HostResult<Vec<Event>> {
-    let events = publisher.history(channel, limit as usize)?;
+/// While a broker is asked, the connection stays held: what its client missed is still being put together.
+async fn register(
+    publisher: &Publisher,
+    connection: &ConnectionHandle,
+    channel: &str,
+    held: &Held,
+) -> HostResult<()> {
+    let is_held = publisher.has_broker() && {
+        let mut held = held.lock();
+        let at = held.iter().position(|held| Arc::ptr_eq(held, connection));
+        at.map(|at| held.swap_remove(at)).is_some()
+    };
+    let registered = publisher.register(connection, channel).await;
+    if is_held {
+        held.lock().push(connection.clone());
+    }
+    Ok(registered?)
+}
+
+async fn history(publisher: &Publisher, channel: &str, limit: u32) -> HostResult<Vec<Event>> {
+    let events = publisher.history(channel, limit as usize).await?;
     Ok(events.iter().map(for_guest).collect())
 }
 
@@ -54,7 +75,8 @@ impl Host for State {
         channel: String,
     ) -> HostResult<()> {
         let connection = self.table.get(&connection)?;
-        Ok(self.table.get(&publisher)?.register(connection, &channel)?)
+        let publisher = self.table.get(&publisher)?;
+        register(publisher, connection, &channel, &self.held).await
     }
 
     async fn publish(
@@ -99,7 +121,7 @@ impl Host for State {
         channel: String,
         limit: u32,
     ) -> HostResult<Vec<Event>> {
-        history(self.table.get(&publisher)?, &channel, limit)
+        history(self.table.get(&publisher)?, &channel, limit).await
     }
 }
 
@@ -117,7 +139,9 @@ impl<T: Send> publishing_async::HostWithStore<T> for HasSelf<State> {
         channel: String,
     ) -> HostResult<()> {
         let connection = behind(accessor, &connection)?;
-        Ok(behind(accessor, &publisher)?.register(&connection, &channel)?)
+        let publisher = behind(accessor, &publisher)?;
+        let held = accessor.with(|mut access| access.get().held.clone());
+        register(&publisher, &connection, &channel, &held).await
     }
 
     async fn publish(
@@ -163,6 +187,6 @@ impl<T: Send> publishing_async::HostWithStore<T> for HasSelf<State> {
         channel: String,
         limit: u32,
     ) -> HostResult<Vec<Event>> {
-        history(&behind(accessor, &publisher)?, &channel, limit)
+        history(&behind(accessor, &publisher)?, &channel, limit).await
     }
 }

@@ -1,0 +1,377 @@
+//! A feed: what a node does with what a broker pushes to it.
+//!
+//! # Layout
+//!
+//! - [`Feed`]: the channels that this node listens to; registering and publishing.
+//! - [`channel`]: one of them: order, holes, what is held back.
+//! - [`sink`]: where the broker tells what it pushes.
+//! - [`reading`]: catching up with what was missed, and loading what clients need that come back.
+//!
+//! # Which channels
+//!
+//! A node listens to a channel while one of its connections hears it, and a little longer ([`LINGER`]), so that a
+//! client that reloads a page does not make it stop and begin again.
+
+mod channel;
+mod reading;
+mod sink;
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, Semaphore},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use self::channel::{Channel, Deliver, Next, Phase};
+pub use self::sink::Sink;
+use super::{Broker, BrokerError};
+use crate::{
+    event::Event,
+    hub::{
+        HubError, Published, Space, carried::Placed, channel::ChannelName, connection::Connection,
+        membership::Membership,
+    },
+};
+
+/// How long a node goes on to listen to a channel that nobody hears any more.
+const LINGER: Duration = Duration::from_secs(5);
+/// How long publishing waits until an event that was accepted was delivered to this node's connections: where the push
+/// is broken, it is delivered later.
+const ECHO: Duration = Duration::from_secs(1);
+/// Channels of which something is read at a time.
+const READERS: usize = 64;
+
+/// The channels of a publisher that this node listens to. Dropping it ends that.
+pub struct Feed {
+    core: Arc<Core>,
+    _keeper: AbortOnDropHandle<()>,
+}
+
+struct Core {
+    broker: Box<dyn Broker>,
+    space: Space,
+    /// Where what is read is read: callers come from threads that guests keep busy.
+    runtime: Handle,
+    readers: Semaphore,
+    /// Told when there may be a channel that nobody needs any more.
+    idle: Arc<Notify>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    channels: HashMap<ChannelName, Channel>,
+    /// How many there were.
+    opened: u64,
+    /// Whether the push works, as far as it is known.
+    broken: bool,
+    /// How often it broke.
+    breaks: u64,
+    /// All that was published up to this position on channels that are live was pushed.
+    complete: u64,
+    /// Channels that nobody may hear any more, with the time to look.
+    idle: VecDeque<(Instant, ChannelName)>,
+}
+
+/// A call that needs a channel to be listened to.
+struct User<'a> {
+    core: &'a Core,
+    channel: &'a ChannelName,
+    number: u64,
+}
+
+/// A publication that is under way.
+struct Publishing<'a> {
+    core: &'a Core,
+    channel: &'a ChannelName,
+    number: u64,
+}
+
+/// The connections that hear a channel.
+struct Listeners<'a> {
+    space: &'a Space,
+    channel: &'a ChannelName,
+}
+
+// === impl Feed ===
+
+impl Feed {
+    /// What this broker pushes is delivered to this space. Tasks are run on this runtime.
+    pub fn new(space: Space, broker: Box<dyn Broker>, runtime: Handle) -> Self {
+        let idle = Arc::<Notify>::default();
+        let membership = space.membership();
+        let core = Arc::new(Core {
+            broker,
+            space,
+            runtime: runtime.clone(),
+            readers: Semaphore::new(READERS),
+            idle: idle.clone(),
+            state: Mutex::default(),
+        });
+        let _keeper =
+            AbortOnDropHandle::new(runtime.spawn(keep(Arc::downgrade(&core), idle, membership)));
+        Self { core, _keeper }
+    }
+
+    /// Starts the broker.
+    pub async fn start(&self) -> Result<(), BrokerError> {
+        self.core.broker.start(Sink::new(&self.core)).await
+    }
+
+    /// Lets a connection hear a channel from now on, after what it missed since its Last-Event-ID.
+    pub async fn register(
+        &self,
+        connection: &Connection,
+        channel: &ChannelName,
+    ) -> Result<Result<(), HubError>, BrokerError> {
+        let core = &self.core;
+        let _user = core.listen(channel).await?;
+        let place = match connection.last_event_id() {
+            Some(id) => core.place(channel, id).await?,
+            None => None,
+        };
+        if let Some(place) = place {
+            core.reach(channel, place).await?;
+        }
+        Ok(core.space.register_at(connection, channel, place))
+    }
+
+    /// Publishes an event. Returns when it is accepted and on its way to this node's connections.
+    pub async fn publish(
+        &self,
+        channel: &ChannelName,
+        event: &Event,
+    ) -> Result<Published, BrokerError> {
+        let core = &self.core;
+        let publishing = Publishing::begin(core, channel);
+        let accepted = core.broker.publish(channel, event).await?;
+        let delivered = match publishing {
+            Some(_) if !accepted.duplicate => core.delivered(channel, accepted.position).await,
+            _ => 0,
+        };
+        core.space.room().await;
+        Ok(Published {
+            id: accepted.id,
+            delivered,
+            duplicate: accepted.duplicate,
+        })
+    }
+
+    /// The newest events that are kept of a channel, oldest first.
+    pub async fn history(
+        &self,
+        channel: &ChannelName,
+        limit: usize,
+    ) -> Result<Vec<Event>, BrokerError> {
+        self.core.history(channel, limit).await
+    }
+}
+
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").finish_non_exhaustive()
+    }
+}
+
+// === impl Core ===
+
+impl Core {
+    /// Sees that the channel is listened to, for as long as the answer is kept.
+    async fn listen<'a>(
+        self: &'a Arc<Self>,
+        channel: &'a ChannelName,
+    ) -> Result<User<'a>, BrokerError> {
+        let (mut opened, number) = {
+            let mut guard = self.state.lock();
+            let state = &mut *guard;
+            let entry = match state.channels.entry(channel.clone()) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let opening = open(Arc::downgrade(self), channel.clone());
+                    self.runtime.spawn(opening);
+                    state.opened += 1;
+                    entry.insert(Channel::new(state.opened))
+                }
+            };
+            entry.users += 1;
+            (entry.opened.subscribe(), entry.number)
+        };
+        let user = User {
+            core: self,
+            channel,
+            number,
+        };
+        // Opening it has a timeout of its own.
+        let result = match opened.wait_for(Option::is_some).await {
+            Ok(result) => result.clone(),
+            Err(_) => None,
+        };
+        match result {
+            Some(result) => result.map(|()| user),
+            None => Err(BrokerError::Unavailable(
+                "the broker is not used any more, because the node is shutting down".into(),
+            )),
+        }
+    }
+
+    /// Waits until an event that was accepted was delivered here, and says to how many connections.
+    async fn delivered(&self, channel: &ChannelName, position: u64) -> u32 {
+        let waits = {
+            let mut state = self.state.lock();
+            match state.channels.get_mut(channel) {
+                Some(channel) => channel.delivered(position),
+                None => Ok(0),
+            }
+        };
+        match waits {
+            Ok(delivered) => delivered,
+            Err(receiver) => match timeout(ECHO, receiver).await {
+                Ok(Ok(delivered)) => delivered,
+                _ => 0,
+            },
+        }
+    }
+
+    /// The channels whose time has come and that nobody hears or needs are not listened to any more. Returns when to
+    /// look again.
+    fn stop_idle(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        while let Some((at, channel)) = state.idle.front() {
+            if *at > now {
+                return Some(*at);
+            }
+            if let Some(known) = state.channels.get(channel)
+                && known.users == 0
+                && known.phase != Phase::Opening
+                && self.space.subscribers(channel) == 0
+            {
+                state.channels.remove(channel);
+                self.space.stop(channel);
+                // Under the lock, so that whoever listens again does so after this.
+                self.broker.unsubscribe(channel);
+            }
+            state.idle.pop_front();
+        }
+        None
+    }
+}
+
+/// Asks the broker to push a channel.
+async fn open(core: Weak<Core>, channel: ChannelName) {
+    let Some(core) = core.upgrade() else { return };
+    let opened = core.broker.subscribe(&channel).await;
+    let mut state = core.state.lock();
+    let broken = state.broken;
+    // It is still the one that was opened: while it is, it is neither stopped nor opened again.
+    let Some(entry) = state.channels.get_mut(&channel) else {
+        return;
+    };
+    match opened {
+        Ok(position) => {
+            core.space.begin(&channel, position);
+            let next = entry.begin(position, &core.listeners(&channel));
+            if broken {
+                entry.broke(0);
+            } else if next == Next::Read {
+                core.catch_up(channel.clone());
+            }
+            entry.opened.send_replace(Some(Ok(())));
+        }
+        Err(error) => {
+            entry.opened.send_replace(Some(Err(error)));
+            state.channels.remove(&channel);
+            // It may have been done all the same.
+            core.broker.unsubscribe(&channel);
+        }
+    }
+}
+
+/// Looks for channels that nobody hears any more, for ever.
+async fn keep(core: Weak<Core>, idle: Arc<Notify>, membership: Arc<Membership>) {
+    let mut next = None;
+    loop {
+        let changes = tokio::select! {
+            changes = membership.changes() => changes,
+            () = idle.notified() => Vec::new(),
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => Vec::new(),
+        };
+        let Some(core) = core.upgrade() else { return };
+        {
+            let at = Instant::now() + LINGER;
+            let mut state = core.state.lock();
+            let left = changes.into_iter().filter(|change| !change.joined);
+            state.idle.extend(left.map(|change| (at, change.channel)));
+        }
+        next = core.stop_idle(Instant::now());
+    }
+}
+
+impl Core {
+    fn listeners<'a>(&'a self, channel: &'a ChannelName) -> Listeners<'a> {
+        Listeners {
+            space: &self.space,
+            channel,
+        }
+    }
+}
+
+impl Deliver for Listeners<'_> {
+    fn event(&self, placed: &Placed) -> u32 {
+        self.space.deliver(self.channel, placed)
+    }
+
+    fn gap(&self, position: u64) {
+        self.space.gap(self.channel, position);
+    }
+}
+
+impl Drop for User<'_> {
+    fn drop(&mut self) {
+        let mut state = self.core.state.lock();
+        if let Some(channel) = state.channels.get_mut(self.channel)
+            && channel.number == self.number
+        {
+            channel.users -= 1;
+            if channel.users == 0 && self.core.space.subscribers(self.channel) == 0 {
+                let at = Instant::now() + LINGER;
+                state.idle.push_back((at, self.channel.clone()));
+                self.core.idle.notify_one();
+            }
+        }
+    }
+}
+
+impl<'a> Publishing<'a> {
+    /// `None` where this node does not listen to the channel: then nobody here hears the event.
+    fn begin(core: &'a Core, channel: &'a ChannelName) -> Option<Self> {
+        let mut state = core.state.lock();
+        let entry = state.channels.get_mut(channel)?;
+        entry.begin_publishing();
+        Some(Self {
+            core,
+            channel,
+            number: entry.number,
+        })
+    }
+}
+
+impl Drop for Publishing<'_> {
+    fn drop(&mut self) {
+        let mut state = self.core.state.lock();
+        if let Some(channel) = state.channels.get_mut(self.channel)
+            && channel.number == self.number
+        {
+            channel.end_publishing();
+        }
+    }
+}

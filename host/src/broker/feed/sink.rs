@@ -1,0 +1,93 @@
+//! Where a broker tells what it pushes.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use super::{super::Pushed, Core, channel::Phase};
+use crate::hub::channel::ChannelName;
+
+/// Where a broker tells what it pushes. It does not keep the feed alive.
+#[derive(Clone)]
+pub struct Sink {
+    core: Weak<Core>,
+}
+
+impl Sink {
+    pub(super) fn new(core: &Arc<Core>) -> Self {
+        Self {
+            core: Arc::downgrade(core),
+        }
+    }
+
+    /// The largest data of an event that is taken, in bytes.
+    pub fn event_data(&self) -> usize {
+        let core = self.core.upgrade();
+        core.map_or(0, |core| core.space.event_data())
+    }
+
+    /// An event of a channel was pushed. Those of one channel are to be told in the order of their positions.
+    pub fn pushed(&self, channel: &ChannelName, pushed: Pushed) {
+        let Some(core) = self.core.upgrade() else {
+            return;
+        };
+        let mut state = core.state.lock();
+        let complete = state.complete;
+        let Some(entry) = state.channels.get_mut(channel) else {
+            return;
+        };
+        if !entry.take(pushed, complete, &core.listeners(channel)) {
+            core.catch_up(channel.clone());
+        }
+    }
+
+    /// All that was published up to this position, on whatever channel that is subscribed to, was pushed.
+    pub fn complete(&self, position: u64) {
+        if let Some(core) = self.core.upgrade() {
+            let mut state = core.state.lock();
+            if !state.broken {
+                state.complete = state.complete.max(position);
+            }
+        }
+    }
+
+    /// Events may be lost from now on, or were just now.
+    pub fn broke(&self) {
+        let Some(core) = self.core.upgrade() else {
+            return;
+        };
+        let mut state = core.state.lock();
+        let state = &mut *state;
+        state.broken = true;
+        state.breaks += 1;
+        for channel in state.channels.values_mut() {
+            channel.broke(state.complete);
+        }
+    }
+
+    /// From now on everything is pushed again, on all channels that are subscribed to.
+    pub fn back(&self) {
+        let Some(core) = self.core.upgrade() else {
+            return;
+        };
+        let mut state = core.state.lock();
+        state.broken = false;
+        let behind = state.channels.iter();
+        let behind = behind.filter(|(_, channel)| channel.phase == Phase::Behind);
+        behind.for_each(|(name, _)| core.catch_up(name.clone()));
+    }
+
+    /// Waits until what was pushed before is on its way, where a node has more to deliver than it can.
+    pub async fn room(&self) {
+        if let Some(core) = self.core.upgrade() {
+            core.space.room().await;
+        }
+    }
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,390 @@
+//! What is kept on the server: a log for each publisher, in keys that begin with its name.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::Value;
+
+use super::{
+    super::{Accepted, Page, Retention, payload},
+    Newest,
+};
+use crate::{
+    event::Event,
+    hub::{carried::Placed, channel::ChannelName},
+    redis_pool::{RedisClient, RedisError, Script},
+};
+
+static ATTACH: Script = Script::new(include_str!("scripts/attach.lua"));
+static PUBLISH: Script = Script::new(include_str!("scripts/publish.lua"));
+static READ: Script = Script::new(include_str!("scripts/read.lua"));
+static TELL: Script = Script::new(include_str!("scripts/tell.lua"));
+
+/// A log on a server.
+pub(super) struct Log {
+    client: RedisClient,
+    /// What all of its keys begin with.
+    name: String,
+    retention: Retention,
+    /// The newest position that was seen of it.
+    pub(super) newest: Newest,
+    /// The connection that it was attached to over, and what the log is called in the ids of events.
+    attached: Mutex<Option<(u64, String)>>,
+    attaching: tokio::sync::Mutex<()>,
+}
+
+/// An event as it is pushed.
+pub(super) struct Message<'a> {
+    pub(super) position: u64,
+    pub(super) previous: Option<u64>,
+    pub(super) epoch: &'a str,
+    pub(super) payload: &'a [u8],
+}
+
+impl Log {
+    pub(super) fn new(client: RedisClient, name: String, retention: Retention) -> Self {
+        Self {
+            client,
+            name: format!("{{{name}}}"),
+            retention,
+            newest: Newest::default(),
+            attached: Mutex::default(),
+            attaching: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(super) fn client(&self) -> &RedisClient {
+        &self.client
+    }
+
+    /// Sees that there is a log, and that what is accepted from now on comes after all that was seen of it: before a
+    /// connection is used, because it may lead to a server that does not know it, or not all of it.
+    pub(super) async fn attach(&self) -> Result<(), RedisError> {
+        let connection = self.client.connection()?;
+        if self.is_attached(connection) {
+            return Ok(());
+        }
+        let _attaching = self.attaching.lock().await;
+        if self.is_attached(connection) {
+            return Ok(());
+        }
+        let known = self.newest.get().to_string();
+        let fresh = format!("r{:09x}", rand::random::<u64>() >> 28);
+        let answer = self
+            .client
+            .run(
+                &ATTACH,
+                &[self.name.as_bytes()],
+                &[known.as_bytes(), fresh.as_bytes()],
+            )
+            .await?;
+        let [last, epoch] = parts(answer).ok_or_else(|| self.odd("attaching"))?;
+        let last = number(&last).ok_or_else(|| self.odd("attaching"))?;
+        let epoch = text(epoch).ok_or_else(|| self.odd("attaching"))?;
+        self.newest.saw(last);
+        *self.attached.lock() = Some((connection, epoch));
+        Ok(())
+    }
+
+    fn is_attached(&self, connection: u64) -> bool {
+        let attached = self.attached.lock();
+        attached
+            .as_ref()
+            .is_some_and(|(known, _)| *known == connection)
+    }
+
+    /// There is no log any more: somebody has emptied the server.
+    fn forget_attached(&self) {
+        *self.attached.lock() = None;
+    }
+
+    /// Runs a script, on a log that is there.
+    async fn run(
+        &self,
+        script: &Script,
+        keys: &[&[u8]],
+        arguments: &[&[u8]],
+    ) -> Result<Value, RedisError> {
+        self.attach().await?;
+        match self.client.run(script, keys, arguments).await? {
+            Value::Nil | Value::Boolean(false) => {
+                self.forget_attached();
+                self.attach().await?;
+                self.client.run(script, keys, arguments).await
+            }
+            answer => Ok(answer),
+        }
+    }
+
+    /// Accepts an event.
+    pub(super) async fn publish(
+        &self,
+        channel: &ChannelName,
+        event: &Event,
+    ) -> Result<Accepted, RedisError> {
+        let (events, age) = self.retention();
+        let payload = payload::encode(event);
+        let (stream, push) = (self.stream(channel), self.push_channel(channel));
+        let own_id = event.id().map(|id| self.own_id(id));
+        let mut keys = vec![self.name.as_bytes(), stream.as_bytes()];
+        keys.extend(own_id.as_ref().map(|key| key.as_bytes()));
+        let name = channel.as_str().as_bytes();
+        let arguments = [
+            push.as_bytes(),
+            name,
+            &payload,
+            events.as_bytes(),
+            age.as_bytes(),
+        ];
+        let answer = self.run(&PUBLISH, &keys, &arguments).await?;
+        let accepted = (|| {
+            let [position, duplicate, epoch] = parts(answer)?;
+            let (position, epoch) = (number(&position)?, text(epoch)?);
+            Some(Accepted {
+                id: match event.id() {
+                    Some(id) => id.to_owned(),
+                    None => id_of(&epoch, position),
+                },
+                position,
+                duplicate: number(&duplicate)? == 1,
+            })
+        })();
+        let accepted = accepted.ok_or_else(|| self.odd("publishing"))?;
+        self.newest.saw(accepted.position);
+        Ok(accepted)
+    }
+
+    /// Reads events of a channel after a position.
+    pub(super) async fn read(
+        &self,
+        channel: &ChannelName,
+        after: u64,
+        limit: usize,
+        event_data: usize,
+    ) -> Result<Page, RedisError> {
+        let (_, age) = self.retention();
+        let (stream, after) = (self.stream(channel), after.to_string());
+        let mut limit = limit;
+        let answer = loop {
+            let count = limit.to_string();
+            let arguments = [after.as_bytes(), count.as_bytes(), age.as_bytes()];
+            let keys = [self.name.as_bytes(), stream.as_bytes()];
+            match self.run(&READ, &keys, &arguments).await {
+                // So many at a time are too large together.
+                Err(RedisError::Limited(_)) if limit > 1 => limit = limit.div_ceil(8),
+                answer => break answer?,
+            }
+        };
+        let page = self.page(channel, answer, limit, event_data);
+        page.ok_or_else(|| self.odd("reading"))
+    }
+
+    fn page(
+        &self,
+        channel: &ChannelName,
+        answer: Value,
+        limit: usize,
+        event_data: usize,
+    ) -> Option<Page> {
+        let [last, epoch, missing, now, entries] = parts(answer)?;
+        let (last, now, epoch) = (number(&last)?, number(&now)?, text(epoch)?);
+        let Value::Array(entries) = entries else {
+            return None;
+        };
+        let more = entries.len() >= limit;
+        let mut through = last;
+        let mut events = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let [id, fields] = parts(entry)?;
+            let [_, _, _, payload] = parts(fields)?;
+            let position = text(id)?.strip_suffix("-0")?.parse().ok()?;
+            let age = Duration::from_micros(now.saturating_sub(position));
+            let Value::BulkString(payload) = payload else {
+                return None;
+            };
+            events.extend(self.placed(channel, &epoch, position, &payload, age, event_data));
+            if more {
+                through = position;
+            }
+        }
+        self.newest.saw(last);
+        Some(Page {
+            events,
+            missing: number(&missing)?,
+            through,
+            more,
+        })
+    }
+
+    /// An event that was kept or pushed; `None` where it cannot be read, which is logged.
+    pub(super) fn placed(
+        &self,
+        channel: &ChannelName,
+        epoch: &str,
+        position: u64,
+        payload: &[u8],
+        age: Duration,
+        event_data: usize,
+    ) -> Option<Placed> {
+        match payload::decode(payload, || id_of(epoch, position), event_data) {
+            Ok((event, own_id)) => Some(Placed {
+                position,
+                event,
+                own_id,
+                age,
+            }),
+            Err(error) => {
+                tracing::warn!(
+                    log = self.name,
+                    channel = channel.as_str(),
+                    position,
+                    %error,
+                    "what was published through Redis is not an event of a publisher and is skipped"
+                );
+                None
+            }
+        }
+    }
+
+    /// The newest position.
+    pub(super) async fn newest_position(&self) -> Result<u64, RedisError> {
+        self.tell("").await
+    }
+
+    /// Has the newest position pushed over a Redis channel, and returns it.
+    pub(super) async fn tell(&self, push: &str) -> Result<u64, RedisError> {
+        let answer = self
+            .run(&TELL, &[self.name.as_bytes()], &[push.as_bytes()])
+            .await?;
+        let position = number(&answer).ok_or_else(|| self.odd("asking"))?;
+        self.newest.saw(position);
+        Ok(position)
+    }
+
+    /// The position of an id.
+    pub(super) async fn place(
+        &self,
+        channel: &ChannelName,
+        id: &str,
+    ) -> Result<Option<u64>, RedisError> {
+        self.attach().await?;
+        if let Some(position) = self.position_of(id) {
+            return Ok(Some(position));
+        }
+        let answer = self
+            .client
+            .execute("HGETALL", vec![self.own_id(id).into_bytes()])
+            .await?;
+        let pairs: Vec<_> = match answer {
+            Value::Map(pairs) => pairs,
+            Value::Array(values) => {
+                let mut values = values.into_iter();
+                std::iter::from_fn(|| Some((values.next()?, values.next()?))).collect()
+            }
+            _ => return Err(self.odd("looking up an id")),
+        };
+        let name = Value::BulkString(channel.as_str().into());
+        let own = pairs.iter().find(|(channel, _)| *channel == name);
+        // On several channels it is a place on its own channels only.
+        let place = own.or(match pairs.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        });
+        Ok(place.and_then(|(_, position)| number(position)))
+    }
+
+    /// The position in an id that this log gave.
+    fn position_of(&self, id: &str) -> Option<u64> {
+        let attached = self.attached.lock();
+        let (_, epoch) = attached.as_ref()?;
+        let position = id.strip_prefix(epoch.as_str())?.strip_prefix('-')?;
+        let position = position.parse().ok()?;
+        // `parse` takes "+7" and "007" as well, which were never given.
+        (id_of(epoch, position) == id).then_some(position)
+    }
+
+    fn retention(&self) -> (String, String) {
+        (
+            self.retention.events.max(1).to_string(),
+            self.retention.age.as_micros().to_string(),
+        )
+    }
+
+    fn stream(&self, channel: &ChannelName) -> String {
+        format!("{}:e:{channel}", self.name)
+    }
+
+    fn own_id(&self, id: &str) -> String {
+        format!("{}:i:{id}", self.name)
+    }
+
+    /// The Redis channel that events of a channel are pushed over.
+    pub(super) fn push_channel(&self, channel: &ChannelName) -> String {
+        format!("{}:p:{channel}", self.name)
+    }
+
+    /// The channel whose events are pushed over a Redis channel.
+    pub(super) fn channel_of(&self, push: &[u8]) -> Option<ChannelName> {
+        let push = std::str::from_utf8(push).ok()?;
+        let name = push.strip_prefix(self.name.as_str())?.strip_prefix(":p:")?;
+        ChannelName::new(name).ok()
+    }
+
+    /// A Redis channel of this node alone.
+    pub(super) fn own_channel(&self) -> String {
+        format!("{}:n:{:016x}", self.name, rand::random::<u64>())
+    }
+
+    fn odd(&self, what: &str) -> RedisError {
+        RedisError::Other(format!(
+            "Redis at {} gave an answer to {what} that cannot be read; does another program write the keys that begin \
+             with {:?}?",
+            self.client.url().address(),
+            self.name
+        ))
+    }
+}
+
+impl<'a> Message<'a> {
+    /// Reads what publish.lua pushes.
+    pub(super) fn parse(message: &'a [u8]) -> Option<Self> {
+        let end = message.iter().position(|byte| *byte == b'\n')?;
+        let mut words = std::str::from_utf8(&message[..end]).ok()?.split(' ');
+        Some(Self {
+            position: words.next()?.parse().ok()?,
+            previous: match words.next()? {
+                "-" => None,
+                previous => Some(previous.parse().ok()?),
+            },
+            epoch: words.next()?,
+            payload: &message[end + 1..],
+        })
+    }
+}
+
+fn id_of(epoch: &str, position: u64) -> String {
+    format!("{epoch}-{position}")
+}
+
+/// The elements of an answer that has so many.
+fn parts<const N: usize>(answer: Value) -> Option<[Value; N]> {
+    match answer {
+        Value::Array(parts) => parts.try_into().ok(),
+        _ => None,
+    }
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        _ => None,
+    }
+}
+
+fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(*number).ok(),
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,326 @@
+//! The connection that events are pushed over: which channels it hears, and how it is made anew.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::consume_budget,
+    time::{interval, sleep, timeout},
+};
+
+use super::{
+    super::{BrokerError, Pushed, feed::Sink},
+    log::{Log, Message},
+};
+use crate::{
+    hub::channel::ChannelName,
+    redis_pool::{Backoff, Heard, Push, RedisError},
+};
+
+/// How often a node has itself told how far the log goes. What was published before the last time is not read again
+/// after a break.
+const TELL: Duration = Duration::from_secs(3);
+/// Requests that are taken at a time.
+const BATCH: usize = 1000;
+
+/// Delivers what is pushed.
+pub(super) struct Receiver {
+    log: Arc<Log>,
+    sink: Sink,
+    push: Push,
+    /// The Redis channel of this node alone.
+    own: String,
+    /// What it was told last over that, and when it asked to be told what it has not been told yet.
+    asked: Option<Instant>,
+    /// The Redis channels that are to be heard, with the events of channels.
+    channels: HashSet<String>,
+    /// Who waits until a channel is heard.
+    waiting: HashMap<String, Vec<oneshot::Sender<()>>>,
+    requests: mpsc::UnboundedReceiver<Request>,
+}
+
+/// Where the receiver is told which channels to hear.
+pub(super) struct Requests {
+    log: Arc<Log>,
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+enum Request {
+    /// Hear this Redis channel, and say when it is so.
+    Subscribe(String, oneshot::Sender<()>),
+    /// Do not hear it any more.
+    Unsubscribe(String),
+}
+
+// === impl Requests ===
+
+impl Requests {
+    /// Hears the channel from now on. Returns when it is so.
+    pub(super) async fn subscribe(&self, channel: &ChannelName) -> Result<(), BrokerError> {
+        let (sender, subscribed) = oneshot::channel();
+        let push = self.log.push_channel(channel);
+        // The receiver ends only with the broker.
+        let _ = self.requests.send(Request::Subscribe(push, sender));
+        match timeout(self.log.client().timeout(), subscribed).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(BrokerError::Unavailable(format!(
+                "the subscription at Redis at {} is broken and will be made again as soon as it can be; channels that \
+                 this node does not hear yet cannot be registered on until then",
+                self.log.client().url().address()
+            ))),
+        }
+    }
+
+    /// Does not hear the channel any more.
+    pub(super) fn unsubscribe(&self, channel: &ChannelName) {
+        let push = self.log.push_channel(channel);
+        let _ = self.requests.send(Request::Unsubscribe(push));
+    }
+}
+
+// === impl Receiver ===
+
+impl Receiver {
+    /// Opens the connection.
+    pub(super) async fn open(log: Arc<Log>, sink: Sink) -> Result<(Self, Requests), RedisError> {
+        let (sender, requests) = mpsc::unbounded_channel();
+        let own = log.own_channel();
+        let mut receiver = Self {
+            push: log.client().push().await?,
+            log: log.clone(),
+            sink,
+            own,
+            asked: None,
+            channels: HashSet::new(),
+            waiting: HashMap::new(),
+            requests,
+        };
+        receiver.resubscribe().await?;
+        let requests = Requests {
+            log,
+            requests: sender,
+        };
+        Ok((receiver, requests))
+    }
+
+    /// Delivers for ever, over one connection after the other.
+    pub(super) async fn run(mut self) {
+        let client = self.log.client().clone();
+        let address = client.url().address();
+        let mut backoff = Backoff::new();
+        loop {
+            let since = Instant::now();
+            let reason = self.receive().await;
+            backoff.lasted(since.elapsed());
+            self.sink.broke();
+            self.waiting.clear();
+            tracing::warn!(
+                address,
+                reason = %reason,
+                "the subscription at Redis broke; what is published meanwhile is delivered when it is back"
+            );
+            let since = Instant::now();
+            loop {
+                sleep(backoff.next()).await;
+                match self.reopen().await {
+                    Ok(()) => break,
+                    Err(error) => {
+                        tracing::debug!(address, %error, "the subscription cannot be made yet")
+                    }
+                }
+            }
+            self.sink.back();
+            tracing::info!(address, away = ?since.elapsed(), "the subscription at Redis is back");
+        }
+    }
+
+    async fn reopen(&mut self) -> Result<(), RedisError> {
+        self.push = self.log.client().push().await?;
+        self.resubscribe().await?;
+        // Over the connection for commands: what was missed is read over that one.
+        self.log.newest_position().await?;
+        Ok(())
+    }
+
+    /// Hears all channels that are to be heard, over a new connection. Returns when it is so.
+    async fn resubscribe(&mut self) -> Result<(), RedisError> {
+        self.asked = None;
+        let names: Vec<_> = self.channels.iter().chain([&self.own]).cloned().collect();
+        self.push.subscribe(&names).await?;
+        let confirmed = async {
+            let mut missing = names.len();
+            while missing > 0 {
+                match self.push.next().await? {
+                    Heard::Subscribed(_) => missing -= 1,
+                    // Of a channel that is read anyway after this.
+                    Heard::Message { .. } | Heard::TooLarge => {}
+                    Heard::Refused(error) => {
+                        let address = self.log.client().url().address();
+                        return Err(RedisError::refused(&address, &error));
+                    }
+                }
+            }
+            Ok(())
+        };
+        let limit = self.log.client().timeout();
+        match timeout(limit, confirmed).await {
+            Ok(confirmed) => confirmed,
+            Err(_) => Err(RedisError::Unavailable(format!(
+                "Redis at {} did not confirm the subscription within {limit:?}",
+                self.log.client().url().address()
+            ))),
+        }
+    }
+
+    /// Delivers until the connection breaks, and returns why.
+    async fn receive(&mut self) -> RedisError {
+        let mut tell = interval(TELL);
+        let mut batch = Vec::new();
+        let log = self.log.clone();
+        let own = self.own.clone();
+        let mut telling = std::pin::pin!(None);
+        loop {
+            let done = tokio::select! {
+                heard = self.push.next() => match heard {
+                    Ok(heard) => self.heard(heard).await,
+                    Err(error) => Err(error),
+                },
+                _ = self.requests.recv_many(&mut batch, BATCH) => self.take(&mut batch).await,
+                _ = tell.tick() => {
+                    if telling.is_none() {
+                        telling.set(Some(log.tell(&own)));
+                    }
+                    self.check_told()
+                }
+                told = async { telling.as_mut().as_pin_mut().unwrap().await }, if telling.is_some() => {
+                    telling.set(None);
+                    if told.is_ok() {
+                        self.asked.get_or_insert_with(Instant::now);
+                    }
+                    Ok(())
+                }
+            };
+            if let Err(error) = done {
+                return error;
+            }
+            // Messages that have been read already are there without waiting: others want to run as well.
+            consume_budget().await;
+        }
+    }
+
+    /// An error if this node was told over the connection for commands that it was told over this one, and was not:
+    /// then they lead to different servers.
+    fn check_told(&self) -> Result<(), RedisError> {
+        let client = self.log.client();
+        match self.asked {
+            Some(asked) if asked.elapsed() > client.timeout().max(TELL) => {
+                Err(RedisError::Unavailable(format!(
+                    "Redis at {} does not push any more what is published there",
+                    client.url().address()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn heard(&mut self, heard: Heard) -> Result<(), RedisError> {
+        match heard {
+            Heard::Message { channel, payload } if channel == self.own.as_bytes() => {
+                self.asked = None;
+                let position = std::str::from_utf8(&payload).ok();
+                if let Some(position) = position.and_then(|position| position.parse().ok()) {
+                    self.log.newest.saw(position);
+                    self.sink.complete(position);
+                }
+            }
+            Heard::Message { channel, payload } => {
+                self.deliver(&channel, &payload);
+                // What the node cannot deliver yet waits at Redis, not here.
+                self.sink.room().await;
+            }
+            Heard::Subscribed(channel) => {
+                let channel = String::from_utf8(channel).unwrap_or_default();
+                for waiting in self.waiting.remove(&channel).unwrap_or_default() {
+                    // Whoever waited may have given up.
+                    let _ = waiting.send(());
+                }
+            }
+            // It is read instead.
+            Heard::TooLarge => {
+                self.sink.broke();
+                self.sink.back();
+            }
+            Heard::Refused(error) => {
+                return Err(RedisError::refused(
+                    &self.log.client().url().address(),
+                    &error,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn deliver(&self, push: &[u8], message: &[u8]) {
+        let channel = self.log.channel_of(push);
+        let (Some(channel), Some(message)) = (channel, Message::parse(message)) else {
+            tracing::warn!(
+                channel = %String::from_utf8_lossy(push).escape_debug(),
+                "what was published on this Redis channel is not an event of a publisher and is skipped"
+            );
+            return;
+        };
+        self.log.newest.saw(message.position);
+        let placed = self.log.placed(
+            &channel,
+            message.epoch,
+            message.position,
+            message.payload,
+            Duration::ZERO,
+            self.sink.event_data(),
+        );
+        let pushed = Pushed {
+            position: message.position,
+            previous: message.previous,
+            placed,
+        };
+        self.sink.pushed(&channel, pushed);
+    }
+
+    /// Does what was asked for, in order, with as few commands as can be.
+    async fn take(&mut self, batch: &mut Vec<Request>) -> Result<(), RedisError> {
+        // The last word on a channel counts.
+        let mut wanted: HashMap<String, bool> = HashMap::new();
+        for request in batch.drain(..) {
+            match request {
+                Request::Subscribe(push, subscribed) => {
+                    wanted.insert(push.clone(), true);
+                    self.waiting.entry(push).or_default().push(subscribed);
+                }
+                Request::Unsubscribe(push) => {
+                    wanted.insert(push, false);
+                }
+            }
+        }
+        let (mut subscribe, mut unsubscribe) = (Vec::new(), Vec::new());
+        for (push, wanted) in wanted {
+            if wanted {
+                // Also where it is heard already: the answer tells who waits.
+                self.channels.insert(push.clone());
+                subscribe.push(push);
+            } else if self.channels.remove(&push) {
+                unsubscribe.push(push);
+            }
+        }
+        if !unsubscribe.is_empty() {
+            self.push.unsubscribe(&unsubscribe).await?;
+        }
+        if !subscribe.is_empty() {
+            self.push.subscribe(&subscribe).await?;
+        }
+        Ok(())
+    }
+}

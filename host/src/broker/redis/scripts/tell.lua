@@ -1,0 +1,12 @@
+-- Tells a node how far the log goes: what it listens to and has not heard up to there was not pushed to it.
+--
+-- KEYS[1]  the log's hash (attach.lua)
+-- ARGV[1]  the Redis channel of the node
+--
+-- Returns the newest position, or nothing where there is no log.
+
+local last = redis.call('HGET', KEYS[1], 'last')
+if last then
+  redis.call('PUBLISH', ARGV[1], last)
+end
+return last

@@ -1,0 +1,90 @@
+//! Membership: who came to hear a channel of a space, and who no longer does, for a broker that tells other nodes.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{channel::ChannelName, connection::ConnectionId};
+
+/// What changed since somebody last asked. What was undone meanwhile is not there, so that it is never more than there
+/// are registrations, however slow whoever asks is.
+#[derive(Debug, Default)]
+pub struct Membership {
+    pending: Mutex<HashMap<(ChannelName, ConnectionId), bool>>,
+    told: Notify,
+}
+
+/// A connection that came to hear a channel, or that no longer does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Whether it hears the channel now.
+    pub joined: bool,
+}
+
+impl Membership {
+    pub(super) fn joined(&self, channel: &ChannelName, connection: ConnectionId) {
+        self.note(channel, connection, true);
+    }
+
+    pub(super) fn left(&self, channel: &ChannelName, connection: ConnectionId) {
+        self.note(channel, connection, false);
+    }
+
+    fn note(&self, channel: &ChannelName, connection: ConnectionId, joined: bool) {
+        match self.pending.lock().entry((channel.clone(), connection)) {
+            // A change is always the opposite of the one before.
+            Entry::Occupied(entry) => {
+                entry.remove();
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(joined);
+            }
+        }
+        self.told.notify_one();
+    }
+
+    /// Waits for changes and takes them, in no particular order.
+    pub async fn changes(&self) -> Vec<Change> {
+        loop {
+            let pending = std::mem::take(&mut *self.pending.lock());
+            if !pending.is_empty() {
+                let changes = pending.into_iter();
+                let change = |((channel, connection), joined)| Change {
+                    channel,
+                    connection,
+                    joined,
+                };
+                return changes.map(change).collect();
+            }
+            self.told.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_undone_is_not_told() {
+        let membership = Membership::default();
+        let news = ChannelName::new("news").unwrap();
+        let [a, b] = [ConnectionId::random(), ConnectionId::random()];
+        membership.joined(&news, a);
+        membership.joined(&news, b);
+        membership.left(&news, a);
+        let change = |connection, joined| Change {
+            channel: news.clone(),
+            connection,
+            joined,
+        };
+        assert_eq!(membership.changes().await, [change(b, true)]);
+        membership.left(&news, b);
+        assert_eq!(membership.changes().await, [change(b, false)]);
+    }
+}
