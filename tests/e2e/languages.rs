@@ -5,7 +5,7 @@ use std::{sync::Mutex, time::Duration};
 use fanfare_tests::{
     client::Request,
     node::{Node, Setup},
-    redis::RedisServer,
+    servers::redis::RedisServer,
     sse::Event,
     stream::End,
 };

@@ -45,6 +45,7 @@ mod race;
 mod redis;
 mod resume;
 mod resume_storm;
+mod servers;
 mod shutdown;
 mod slow_clients;
 mod starts;

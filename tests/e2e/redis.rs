@@ -10,7 +10,7 @@ use std::{
 use fanfare_tests::{
     client::Request,
     node::{Node, Setup},
-    redis::{Options, RedisServer},
+    servers::redis::{Options, RedisServer},
     sse::Event,
     stream::Stream,
     tls::Certificates,
@@ -265,6 +265,7 @@ fn events_cross_over_tls_with_user_and_password() {
     let server = RedisServer::start_with(Options {
         password: Some("of-default"),
         tls: Some(&certificates),
+        ..Options::default()
     });
     server.ask(&[
         "ACL",
@@ -363,7 +364,7 @@ fn a_redis_that_stands_still_is_unavailable() {
     let server = RedisServer::start();
     let [node, _] = pair(&server);
     let mut stream = hear(&node, "c");
-    server.freeze(true);
+    server.freeze();
     let begun = Instant::now();
     let answer = publish(&node, "c", "meanwhile");
     assert_eq!(error(&answer).0, "unavailable");
@@ -372,7 +373,7 @@ fn a_redis_that_stands_still_is_unavailable() {
         (Duration::from_millis(900)..Duration::from_secs(4)).contains(&took),
         "a `redis.timeout` of 1s took {took:?}"
     );
-    server.freeze(false);
+    server.thaw();
     wait_until_it_publishes(&node);
     publish(&node, "c", "after");
     // Whether the one that got no answer was taken, and whether the node gave the connection up, nobody knows.

@@ -11,7 +11,7 @@
 //! - [`metrics`]: a strict parser of metrics, written from the format's description and not from the host.
 //! - [`tls`]: certificates that last for a test.
 //! - [`nginx`]: a proxy in between.
-//! - [`redis`]: a Redis server that a test may stop and start.
+//! - [`servers`]: the servers of every broker, which a test may kill, freeze and start again.
 //! - [`browser`]: Chromium, driven over the DevTools protocol.
 //! - [`site`]: a page of another origin.
 //! - [`upstream`]: a server that guests send requests to.
@@ -26,7 +26,7 @@ pub mod http2;
 pub mod metrics;
 pub mod nginx;
 pub mod node;
-pub mod redis;
+pub mod servers;
 pub mod site;
 pub mod sse;
 pub mod stream;

@@ -4,7 +4,7 @@ use std::thread;
 
 use fanfare_tests::{
     node::{Node, Setup},
-    redis::{Options, RedisServer},
+    servers::redis::{Options, RedisServer},
 };
 use serde_json::{Value, json};
 
@@ -34,6 +34,7 @@ fn what_is_wrong_with_a_connection_is_told() {
     let server = RedisServer::start_with(Options {
         password: Some("hunter2"),
         tls: None,
+        ..Options::default()
     });
     let address = server.address();
     let mut gone = RedisServer::start();
