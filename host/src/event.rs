@@ -126,6 +126,11 @@ impl Event {
         &self.data
     }
 
+    /// The bytes of the data.
+    pub fn data_bytes(&self) -> usize {
+        self.data.as_str().len()
+    }
+
     /// Milliseconds before the client reconnects.
     pub fn retry(&self) -> Option<u32> {
         self.retry

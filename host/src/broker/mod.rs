@@ -72,13 +72,18 @@ pub trait Broker: Send + Sync + 'static {
     /// event can be published again under the same id.
     async fn publish(&self, channel: &ChannelName, event: &Event) -> Result<Accepted, BrokerError>;
 
-    /// Pushes the events of a channel to the sink from now on, until [`Broker::unsubscribe`]. Returns a position: all
+    /// Pushes the events of a channel to the sink from now on, in the order of their positions together with those of
+    /// all other channels, until [`Broker::unsubscribe`]. Returns a position: all
     /// later ones of the channel are pushed, or the sink is told that the push broke. A broker whose push is broken
     /// subscribes again by itself to all that it was subscribed to.
     async fn subscribe(&self, channel: &ChannelName) -> Result<u64, BrokerError>;
 
     /// Pushes them no longer. Does not wait; a call of [`Broker::subscribe`] after this comes after this.
     fn unsubscribe(&self, channel: &ChannelName);
+
+    /// Has the push tell how far it is. Returns a position that the newest event had: unless the push breaks,
+    /// [`Sink::complete`] is told of it, or of a later one, as soon as all up to there was pushed.
+    async fn sync(&self) -> Result<u64, BrokerError>;
 
     /// Reads the events of a channel after a position, oldest first, at most `limit` of them, which is at least 1.
     async fn read(

@@ -57,6 +57,8 @@ struct Running {
     log: Arc<Log>,
     /// The largest data of an event, in bytes.
     event_data: usize,
+    /// The Redis channel of this node alone.
+    own: String,
     requests: Requests,
     _receiver: AbortOnDropHandle<()>,
 }
@@ -93,11 +95,13 @@ impl Broker for Redis {
         let log = Arc::new(Log::new(client, self.name.clone(), self.retention));
         log.attach().await?;
         let event_data = sink.event_data();
-        let (receiver, requests) = Receiver::open(log.clone(), sink).await?;
+        let own = log.own_channel();
+        let (receiver, requests) = Receiver::open(log.clone(), own.clone(), sink).await?;
         let _receiver = AbortOnDropHandle::new(runtime.spawn(receiver.run()));
         *self.running.lock() = Some(Arc::new(Running {
             log,
             event_data,
+            own,
             requests,
             _receiver,
         }));
@@ -119,6 +123,11 @@ impl Broker for Redis {
         if let Ok(running) = self.running() {
             running.requests.unsubscribe(channel);
         }
+    }
+
+    async fn sync(&self) -> Result<u64, BrokerError> {
+        let running = self.running()?;
+        Ok(running.log.tell(&running.own).await?)
     }
 
     async fn read(

@@ -50,21 +50,10 @@ pub(super) enum Phase {
     Behind,
 }
 
-/// What is to be done after a page was delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    /// There is more to read.
-    Read,
-    /// It is live.
-    Nothing,
-}
-
 /// Where events of the channel are delivered to.
 pub(super) trait Deliver {
     /// Delivers an event, and says to how many connections.
     fn event(&self, placed: &Placed) -> u32;
-    /// Tells of a gap up to a position.
-    fn gap(&self, position: u64);
 }
 
 impl Channel {
@@ -90,7 +79,8 @@ impl Channel {
         if self.phase != Phase::Live {
             self.hold(pushed);
         } else if pushed.position > self.through {
-            if self.follows(&pushed, complete) {
+            let through = self.through.max(complete);
+            if pushed.previous.is_none_or(|previous| previous <= through) {
                 self.deliver(pushed.position, pushed.placed.as_ref(), to);
             } else {
                 self.phase = Phase::Behind;
@@ -99,11 +89,6 @@ impl Channel {
             }
         }
         true
-    }
-
-    fn follows(&self, pushed: &Pushed, complete: u64) -> bool {
-        let through = self.through.max(complete);
-        pushed.previous.is_none_or(|previous| previous <= through)
     }
 
     fn hold(&mut self, pushed: Pushed) {
@@ -140,48 +125,69 @@ impl Channel {
         }
     }
 
-    /// The broker pushes everything after this position.
-    pub(super) fn begin(&mut self, position: u64, to: &impl Deliver) -> Next {
+    /// The broker pushes everything after this position. False if something of that was let go meanwhile: then the
+    /// channel is behind.
+    pub(super) fn begin(&mut self, position: u64, to: &impl Deliver) -> bool {
         self.phase = Phase::Behind;
         self.through = position;
-        self.catch_up(to)
-    }
-
-    /// Delivers what was read after [`Channel::through`].
-    pub(super) fn read(&mut self, page: &Page, to: &impl Deliver) -> Next {
-        if page.missing > self.through {
-            to.gap(page.missing);
-        }
-        for placed in &page.events {
-            if placed.position > self.through {
-                self.deliver(placed.position, Some(placed), to);
+        let page = Page {
+            through: position,
+            ..Page::default()
+        };
+        match self.caught_up(page) {
+            Some(missed) => {
+                self.phase = Phase::Live;
+                for missed in missed {
+                    self.deliver(missed.position, missed.placed.as_ref(), to);
+                }
+                true
             }
+            None => false,
         }
-        self.reached(page.through, 0);
-        if page.more {
-            return Next::Read;
-        }
-        self.catch_up(to)
     }
 
-    /// Delivers what is held, if it follows on what was read.
-    fn catch_up(&mut self, to: &impl Deliver) -> Next {
+    /// Something was missed, on this channel or another one of the publisher: what is pushed is held from now on.
+    pub(super) fn fall_behind(&mut self) {
+        if self.phase == Phase::Live {
+            self.phase = Phase::Behind;
+        }
+    }
+
+    /// What was missed, in order, where all that is held follows on what was read after [`Channel::through`]. It is to be
+    /// delivered, and then the channel is live.
+    pub(super) fn caught_up(&mut self, page: Page) -> Option<Vec<Pushed>> {
         if std::mem::take(&mut self.overflowed) {
-            return Next::Read;
+            return None;
         }
-        while let Some(pushed) = self.held.front() {
-            if pushed.position > self.through && !self.follows(pushed, 0) {
-                return Next::Read;
+        let mut through = self.through.max(page.through);
+        let mut missed = Vec::with_capacity(page.events.len() + self.held.len());
+        missed.extend(page.events.into_iter().map(|placed| Pushed {
+            position: placed.position,
+            previous: None,
+            placed: Some(placed),
+        }));
+        let held = self.held.iter();
+        for pushed in held.filter(|pushed| pushed.position > page.through) {
+            if pushed.previous.is_some_and(|previous| previous > through) {
+                return None;
             }
-            if let Some(pushed) = self.held.pop_front()
-                && pushed.position > self.through
-            {
-                self.deliver(pushed.position, pushed.placed.as_ref(), to);
-            }
+            through = through.max(pushed.position);
+            missed.push(pushed.clone());
         }
+        missed.retain(|pushed| pushed.position > self.through);
         self.held = VecDeque::new();
+        Some(missed)
+    }
+
+    /// Delivers an event that was missed.
+    pub(super) fn deliver_missed(&mut self, missed: &Pushed, to: &impl Deliver) {
+        self.deliver(missed.position, missed.placed.as_ref(), to);
+    }
+
+    /// All that was missed up to this position was delivered.
+    pub(super) fn go_live(&mut self, through: u64) {
+        self.reached(through, 0);
         self.phase = Phase::Live;
-        Next::Nothing
     }
 
     /// The push broke. `complete` is a position up to which it is known to have lost nothing.
@@ -191,6 +197,7 @@ impl Channel {
             self.phase = Phase::Behind;
         }
         self.held.clear();
+        self.overflowed = false;
     }
 
     /// A publication begins.
@@ -226,18 +233,14 @@ mod tests {
     use super::*;
     use crate::event::{Data, Event, IdForm};
 
-    /// What was delivered: positions, and gaps as negative ones.
+    /// The positions of what was delivered.
     #[derive(Default)]
-    struct Heard(RefCell<Vec<i64>>);
+    struct Heard(RefCell<Vec<u64>>);
 
     impl Deliver for Heard {
         fn event(&self, placed: &Placed) -> u32 {
-            self.0.borrow_mut().push(placed.position as i64);
+            self.0.borrow_mut().push(placed.position);
             3
-        }
-
-        fn gap(&self, position: u64) {
-            self.0.borrow_mut().push(-(position as i64));
         }
     }
 
@@ -259,19 +262,21 @@ mod tests {
         }
     }
 
-    fn page(positions: &[u64], missing: u64, through: u64, more: bool) -> Page {
-        Page {
-            events: positions.iter().copied().map(placed).collect(),
-            missing,
-            through,
-            more,
-        }
-    }
-
     fn live(through: u64) -> (Channel, Heard) {
         let (mut channel, heard) = (Channel::new(1), Heard::default());
-        assert_eq!(channel.begin(through, &heard), Next::Nothing);
+        assert!(channel.begin(through, &heard));
         (channel, heard)
+    }
+
+    /// What is delivered after this was read, or whether more is to be read.
+    fn read(channel: &mut Channel, positions: &[u64], through: u64) -> Option<Vec<u64>> {
+        let page = Page {
+            events: positions.iter().copied().map(placed).collect(),
+            through,
+            ..Page::default()
+        };
+        let missed = channel.caught_up(page)?;
+        Some(missed.iter().map(|missed| missed.position).collect())
     }
 
     #[test]
@@ -289,42 +294,32 @@ mod tests {
         let (mut channel, heard) = live(10);
         assert!(!channel.take(pushed(14, Some(12)), 0, &heard));
         assert!(channel.take(pushed(16, Some(14)), 0, &heard));
-        assert_eq!(channel.read(&page(&[12], 0, 12, true), &heard), Next::Read);
         // One more was pushed than was there when this was read.
-        assert_eq!(
-            channel.read(&page(&[14], 0, 15, false), &heard),
-            Next::Nothing
-        );
-        assert_eq!(*heard.0.borrow(), [12, 14, 16]);
-        assert_eq!(channel.phase, Phase::Live);
+        let missed = read(&mut channel, &[12, 14], 15);
+        assert_eq!(missed, Some(vec![12, 14, 16]));
+        assert_eq!(*heard.0.borrow(), [0; 0]);
+        channel.go_live(16);
+        assert!(channel.take(pushed(17, Some(16)), 0, &heard));
+        assert_eq!(*heard.0.borrow(), [17]);
     }
 
     #[test]
     fn a_hole_after_what_was_read_is_read_too() {
         let (mut channel, heard) = live(10);
-        assert!(!channel.take(pushed(14, Some(12)), 0, &heard));
         channel.broke(0);
         assert!(channel.take(pushed(30, Some(20)), 0, &heard));
-        assert_eq!(
-            channel.read(&page(&[12, 14], 0, 15, false), &heard),
-            Next::Read
-        );
-        assert_eq!(
-            channel.read(&page(&[20, 30], 0, 31, false), &heard),
-            Next::Nothing
-        );
-        assert_eq!(*heard.0.borrow(), [12, 14, 20, 30]);
+        assert_eq!(read(&mut channel, &[12, 14], 15), None);
+        let missed = read(&mut channel, &[12, 14, 20, 30], 31);
+        assert_eq!(missed, Some(vec![12, 14, 20, 30]));
     }
 
     #[test]
-    fn what_is_not_kept_any_more_is_a_gap() {
+    fn what_was_delivered_before_the_break_is_not_delivered_again() {
         let (mut channel, heard) = live(10);
-        channel.broke(11);
-        channel.read(&page(&[20], 15, 20, false), &heard);
-        // Nothing was missed up to where the push was complete.
-        channel.broke(25);
-        channel.read(&page(&[], 25, 30, false), &heard);
-        assert_eq!(*heard.0.borrow(), [-15, 20]);
+        assert!(channel.take(pushed(12, Some(10)), 0, &heard));
+        channel.broke(13);
+        assert!(channel.take(pushed(15, Some(12)), 0, &heard));
+        assert_eq!(read(&mut channel, &[12, 15], 16), Some(vec![15]));
     }
 
     #[test]
@@ -340,7 +335,7 @@ mod tests {
         for position in [9, 11, 12] {
             channel.take(pushed(position, Some(position - 1)), 0, &heard);
         }
-        assert_eq!(channel.begin(10, &heard), Next::Nothing);
+        assert!(channel.begin(10, &heard));
         assert_eq!(*heard.0.borrow(), [11, 12]);
     }
 
@@ -350,11 +345,11 @@ mod tests {
         for position in 1..=HELD as u64 + 5 {
             channel.take(pushed(position, None), 0, &heard);
         }
-        assert_eq!(channel.begin(0, &heard), Next::Read);
+        assert!(!channel.begin(0, &heard));
+        assert_eq!(channel.phase, Phase::Behind);
         let all: Vec<_> = (1..=HELD as u64).collect();
-        let next = channel.read(&page(&all, 0, HELD as u64, false), &heard);
-        assert_eq!(next, Next::Nothing);
-        assert_eq!(heard.0.borrow().len(), HELD + 5);
+        let missed = read(&mut channel, &all, HELD as u64).unwrap();
+        assert_eq!(missed.len(), HELD + 5);
     }
 
     #[test]

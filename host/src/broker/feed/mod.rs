@@ -5,15 +5,23 @@
 //! - [`Feed`]: the channels that this node listens to; registering and publishing.
 //! - [`channel`]: one of them: order, holes, what is held back.
 //! - [`sink`]: where the broker tells what it pushes.
-//! - [`reading`]: catching up with what was missed, and loading what clients need that come back.
+//! - [`missed`]: catching up with what was missed.
+//! - [`returning`]: what clients need that come back.
 //!
 //! # Which channels
 //!
 //! A node listens to a channel while one of its connections hears it, and a little longer ([`LINGER`]), so that a
 //! client that reloads a page does not make it stop and begin again.
+//!
+//! # One order
+//!
+//! Each connection hears the events of all its channels in the order of their positions: that is what makes one
+//! Last-Event-ID enough for all of them. A broker pushes in that order. Where something was missed on one channel, all
+//! are held back, what was missed on any of them is read, and then all of it is delivered in order.
 
 mod channel;
-mod reading;
+mod missed;
+mod returning;
 mod sink;
 
 use std::{
@@ -26,12 +34,12 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, Semaphore},
+    sync::{Notify, watch},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use self::channel::{Channel, Deliver, Next, Phase};
+use self::channel::{Channel, Deliver, Phase};
 pub use self::sink::Sink;
 use super::{Broker, BrokerError};
 use crate::{
@@ -47,8 +55,6 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How long publishing waits until an event that was accepted was delivered to this node's connections: where the push
 /// is broken, it is delivered later.
 const ECHO: Duration = Duration::from_secs(1);
-/// Channels of which something is read at a time.
-const READERS: usize = 64;
 
 /// The channels of a publisher that this node listens to. Dropping it ends that.
 pub struct Feed {
@@ -61,10 +67,11 @@ struct Core {
     space: Space,
     /// Where what is read is read: callers come from threads that guests keep busy.
     runtime: Handle,
-    readers: Semaphore,
     /// Told when there may be a channel that nobody needs any more.
     idle: Arc<Notify>,
     state: Mutex<State>,
+    /// All that was published up to this position, on channels that are live, was pushed.
+    complete: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -76,8 +83,8 @@ struct State {
     broken: bool,
     /// How often it broke.
     breaks: u64,
-    /// All that was published up to this position on channels that are live was pushed.
-    complete: u64,
+    /// What was missed is being read.
+    catching_up: bool,
     /// Channels that nobody may hear any more, with the time to look.
     idle: VecDeque<(Instant, ChannelName)>,
 }
@@ -113,9 +120,9 @@ impl Feed {
             broker,
             space,
             runtime: runtime.clone(),
-            readers: Semaphore::new(READERS),
             idle: idle.clone(),
             state: Mutex::default(),
+            complete: watch::Sender::new(0),
         });
         let _keeper =
             AbortOnDropHandle::new(runtime.spawn(keep(Arc::downgrade(&core), idle, membership)));
@@ -143,6 +150,11 @@ impl Feed {
             core.reach(channel, place).await?;
         }
         Ok(core.space.register_at(connection, channel, place))
+    }
+
+    /// Whether this node listens to a channel.
+    pub fn listens(&self, channel: &ChannelName) -> bool {
+        self.core.state.lock().channels.contains_key(channel)
     }
 
     /// Publishes an event. Returns when it is accepted and on its way to this node's connections.
@@ -270,8 +282,8 @@ impl Core {
 async fn open(core: Weak<Core>, channel: ChannelName) {
     let Some(core) = core.upgrade() else { return };
     let opened = core.broker.subscribe(&channel).await;
-    let mut state = core.state.lock();
-    let broken = state.broken;
+    let mut guard = core.state.lock();
+    let state = &mut *guard;
     // It is still the one that was opened: while it is, it is neither stopped nor opened again.
     let Some(entry) = state.channels.get_mut(&channel) else {
         return;
@@ -279,13 +291,14 @@ async fn open(core: Weak<Core>, channel: ChannelName) {
     match opened {
         Ok(position) => {
             core.space.begin(&channel, position);
-            let next = entry.begin(position, &core.listeners(&channel));
-            if broken {
-                entry.broke(0);
-            } else if next == Next::Read {
-                core.catch_up(channel.clone());
-            }
+            let live = entry.begin(position, &core.listeners(&channel));
             entry.opened.send_replace(Some(Ok(())));
+            if state.broken || state.catching_up {
+                entry.fall_behind();
+            }
+            if !live {
+                core.fall_behind(state);
+            }
         }
         Err(error) => {
             entry.opened.send_replace(Some(Err(error)));
@@ -328,10 +341,6 @@ impl Core {
 impl Deliver for Listeners<'_> {
     fn event(&self, placed: &Placed) -> u32 {
         self.space.deliver(self.channel, placed)
-    }
-
-    fn gap(&self, position: u64) {
-        self.space.gap(self.channel, position);
     }
 }
 

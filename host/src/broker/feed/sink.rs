@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::{super::Pushed, Core, channel::Phase};
+use super::{super::Pushed, Core};
 use crate::hub::channel::ChannelName;
 
 /// Where a broker tells what it pushes. It does not keep the feed alive.
@@ -33,22 +33,27 @@ impl Sink {
             return;
         };
         let mut state = core.state.lock();
-        let complete = state.complete;
+        let complete = *core.complete.borrow();
         let Some(entry) = state.channels.get_mut(channel) else {
             return;
         };
         if !entry.take(pushed, complete, &core.listeners(channel)) {
-            core.catch_up(channel.clone());
+            core.fall_behind(&mut state);
         }
     }
 
     /// All that was published up to this position, on whatever channel that is subscribed to, was pushed.
     pub fn complete(&self, position: u64) {
-        if let Some(core) = self.core.upgrade() {
-            let mut state = core.state.lock();
-            if !state.broken {
-                state.complete = state.complete.max(position);
-            }
+        let Some(core) = self.core.upgrade() else {
+            return;
+        };
+        let state = core.state.lock();
+        if !state.broken {
+            core.complete.send_if_modified(|complete| {
+                let later = position > *complete;
+                *complete = position.max(*complete);
+                later
+            });
         }
     }
 
@@ -61,8 +66,9 @@ impl Sink {
         let state = &mut *state;
         state.broken = true;
         state.breaks += 1;
+        let complete = *core.complete.borrow();
         for channel in state.channels.values_mut() {
-            channel.broke(state.complete);
+            channel.broke(complete);
         }
     }
 
@@ -73,9 +79,7 @@ impl Sink {
         };
         let mut state = core.state.lock();
         state.broken = false;
-        let behind = state.channels.iter();
-        let behind = behind.filter(|(_, channel)| channel.phase == Phase::Behind);
-        behind.for_each(|(name, _)| core.catch_up(name.clone()));
+        core.fall_behind(&mut state);
     }
 
     /// Waits until what was pushed before is on its way, where a node has more to deliver than it can.

@@ -34,7 +34,7 @@ pub(super) struct Receiver {
     push: Push,
     /// The Redis channel of this node alone.
     own: String,
-    /// What it was told last over that, and when it asked to be told what it has not been told yet.
+    /// When it asked to be told over that how far the log goes, until it is.
     asked: Option<Instant>,
     /// The Redis channels that are to be heard, with the events of channels.
     channels: HashSet<String>,
@@ -86,9 +86,12 @@ impl Requests {
 
 impl Receiver {
     /// Opens the connection.
-    pub(super) async fn open(log: Arc<Log>, sink: Sink) -> Result<(Self, Requests), RedisError> {
+    pub(super) async fn open(
+        log: Arc<Log>,
+        own: String,
+        sink: Sink,
+    ) -> Result<(Self, Requests), RedisError> {
         let (sender, requests) = mpsc::unbounded_channel();
-        let own = log.own_channel();
         let mut receiver = Self {
             push: log.client().push().await?,
             log: log.clone(),
@@ -288,6 +291,8 @@ impl Receiver {
             placed,
         };
         self.sink.pushed(&channel, pushed);
+        // One server pushes over one connection, in the order in which it accepts.
+        self.sink.complete(message.position);
     }
 
     /// Does what was asked for, in order, with as few commands as can be.

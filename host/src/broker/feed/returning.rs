@@ -1,32 +1,16 @@
-//! Reading what a broker keeps: to catch up with what was not pushed, and for clients that come back.
+//! What clients need that come back: their places, and what was published before this node listened.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::collections::VecDeque;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::{
-    super::BrokerError,
-    Core, ECHO,
-    channel::{Next, Phase},
-};
+use super::{super::BrokerError, Core, ECHO};
 use crate::{event::Event, hub::channel::ChannelName};
 
 /// Events that are read at a time.
-const PAGE: usize = 500;
-/// After a read that failed, it is tried again after this time.
-const RETRY: Duration = Duration::from_millis(200);
+pub(super) const PAGE: usize = 500;
 
 impl Core {
-    /// Reads what was missed of a channel, which is behind, and goes on with what is pushed then.
-    pub(super) fn catch_up(self: &Arc<Self>, channel: ChannelName) {
-        let core = Arc::downgrade(self);
-        self.runtime.spawn(catch_up(core, channel));
-    }
-
     /// The place of an id in the order of the broker.
     pub(super) async fn place(
         &self,
@@ -41,43 +25,27 @@ impl Core {
 
     /// Sees that this node has all that was published on the channel since a place, as far as it is kept, and that it
     /// does not deliver again what a client has heard up to there.
-    pub(super) async fn reach(
-        self: &Arc<Self>,
-        channel: &ChannelName,
-        place: u64,
-    ) -> Result<(), BrokerError> {
-        let waits = {
-            let mut state = self.state.lock();
-            let (broken, complete) = (state.broken, state.complete);
-            let Some(entry) = state.channels.get_mut(channel) else {
-                return Ok(());
-            };
-            let live = entry.phase == Phase::Live;
-            let through = if live {
-                entry.through.max(complete)
-            } else {
-                entry.through
-            };
-            // Another node was ahead of this one: what the client has heard there is still to come here.
-            (place > through).then(|| {
-                if live {
-                    entry.phase = Phase::Behind;
-                    if !broken {
-                        self.catch_up(channel.clone());
-                    }
-                }
-                entry.delivered(place)
-            })
+    pub(super) async fn reach(&self, channel: &ChannelName, place: u64) -> Result<(), BrokerError> {
+        let mut complete = self.complete.subscribe();
+        let through = {
+            let state = self.state.lock();
+            state.channels.get(channel).map(|channel| channel.through)
         };
-        if let Some(Err(receiver)) = waits {
-            timeout(ECHO, receiver).await.map_err(|_| {
-                BrokerError::Unavailable(
+        // Another node was ahead of this one: what the client has heard there is still to come here.
+        if through.is_some_and(|through| through < place) && *complete.borrow() < place {
+            let reached = async {
+                self.broker.sync().await?;
+                // It lasts as long as the feed.
+                let _ = complete.wait_for(|complete| *complete >= place).await;
+                Ok(())
+            };
+            timeout(ECHO, reached).await.unwrap_or_else(|_| {
+                Err(BrokerError::Unavailable(
                     "this node has not yet heard what the client heard on another one, because the broker is away or \
                      slow; try again later"
                         .into(),
-                )
-            })?
-            .ok();
+                ))
+            })?;
         }
         self.load(channel, place).await
     }
@@ -147,47 +115,5 @@ impl Core {
                 return Ok(events.into());
             }
         }
-    }
-}
-
-async fn catch_up(core: Weak<Core>, channel: ChannelName) {
-    loop {
-        let Some(core) = core.upgrade() else { return };
-        let Ok(reader) = core.readers.acquire().await else {
-            return;
-        };
-        let (after, breaks) = {
-            let state = core.state.lock();
-            match state.channels.get(&channel) {
-                // Whoever says that the push is back begins anew.
-                Some(entry) if entry.phase == Phase::Behind && !state.broken => {
-                    (entry.through, state.breaks)
-                }
-                _ => return,
-            }
-        };
-        match core.broker.read(&channel, after, PAGE).await {
-            Ok(page) => {
-                let mut state = core.state.lock();
-                if state.breaks != breaks {
-                    // What is held now does not follow on what was read before the break.
-                    return;
-                }
-                let Some(entry) = state.channels.get_mut(&channel) else {
-                    return;
-                };
-                if entry.phase != Phase::Behind
-                    || entry.read(&page, &core.listeners(&channel)) == Next::Nothing
-                {
-                    return;
-                }
-            }
-            Err(error) => {
-                tracing::debug!(channel = channel.as_str(), %error, "what was missed cannot be read yet");
-                drop(reader);
-                sleep(RETRY).await;
-            }
-        }
-        core.space.room().await;
     }
 }

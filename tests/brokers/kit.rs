@@ -1,0 +1,35 @@
+//! A kit: a server, and the brokers over it.
+
+use std::time::Duration;
+
+use fanfare::broker::{Broker, Retention};
+
+/// What a test needs of a broker.
+pub trait Kit: Send + Sync + Sized + 'static {
+    /// Starts a server of its own, which keeps what it accepted when it is killed and restarted.
+    fn start() -> Self;
+
+    /// A broker of a node, over the log of this name. Nothing that it is asked for takes longer than [`TIMEOUT`].
+    fn broker(&self, log: &str, retention: Retention) -> Box<dyn Broker>;
+
+    /// Kills the server without warning.
+    fn kill(&mut self);
+
+    /// Starts it again.
+    fn restart(&mut self);
+
+    /// Lets it stand still, with all its sockets open.
+    fn freeze(&self);
+
+    /// Lets it go on.
+    fn thaw(&self);
+}
+
+/// How long a broker waits for its server.
+pub const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a broker keeps where a test does not say otherwise.
+pub const RETENTION: Retention = Retention {
+    events: 1000,
+    age: Duration::from_secs(600),
+};
