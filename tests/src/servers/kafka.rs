@@ -124,6 +124,7 @@ impl Kafka {
         }
     }
 
+    /// What the broker is told. One that comes back after a kill has to wait until its session before that has ended.
     fn properties(&self, home: &Home) -> String {
         let protocol = self.protocol();
         let controller = self.controller;
@@ -148,7 +149,9 @@ impl Kafka {
              transaction.state.log.replication.factor=1\n\
              transaction.state.log.min.isr=1\n\
              transaction.state.log.num.partitions=1\n\
-             group.initial.rebalance.delay.ms=0\n",
+             group.initial.rebalance.delay.ms=0\n\
+             broker.session.timeout.ms=2000\n\
+             broker.heartbeat.interval.ms=500\n",
             home.data().display()
         );
         if let Some(password) = &self.password {
