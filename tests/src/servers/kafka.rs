@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -283,7 +284,14 @@ fn java() -> Command {
         jars.is_dir(),
         "there is no Kafka here; `scripts/setup` installs it"
     );
-    let found = process::find("java", &["/opt/homebrew/opt/openjdk/bin".into()]);
+    // What macOS has in `PATH` only asks for another to be installed, as brew does.
+    let brew =
+        ["/opt/homebrew", "/usr/local"].map(|prefix| format!("{prefix}/opt/openjdk/bin/java"));
+    let found = brew
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|java| java.is_file());
+    let found = found.or_else(|| process::find("java", &[]));
     let mut command =
         Command::new(found.expect("there is no Java here; `scripts/setup` installs it"));
     command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
