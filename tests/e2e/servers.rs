@@ -16,6 +16,7 @@ use fanfare_tests::{
         nats::{self, NatsServer},
         postgres::{self, PostgresServer},
         process::{Program, Server},
+        proxy::Proxy,
         redis::{self, RedisServer, Software},
         sentinel::Sentinels,
     },
@@ -95,6 +96,8 @@ fn sentinels_replace_a_primary_that_is_lost_or_told_to_go() {
     );
     assert_eq!(group.primary(), 0);
     assert_eq!(group.servers[0].ask(&["SET", "key", "value"]), "OK");
+    // A primary does not ask its replica before it says so.
+    assert_eq!(group.servers[0].ask(&["WAIT", "1", "20000"]), "1");
     group.fail_over();
     assert_eq!(group.primary(), 1);
     assert_eq!(group.servers[1].ask(&["GET", "key"]), "value");
@@ -209,4 +212,26 @@ fn kafka_speaks_tls_and_asks_for_a_password() {
     });
     server.produce("events", &[("a", "one")]);
     assert_eq!(server.consume("events", 1), [("a".into(), "one".into())]);
+}
+
+#[test]
+fn kafka_sends_those_who_come_through_a_proxy_back_to_it() {
+    // Where it leads until there is a broker, nobody listens.
+    let proxy = Proxy::start("127.0.0.1:1");
+    let _server = KafkaServer::start_with(kafka::Options {
+        behind: Some(&proxy),
+        ..kafka::Options::default()
+    });
+    let mut client = TcpStream::connect(proxy.address()).expect("the proxy takes connections");
+    let set = client.set_read_timeout(Some(wait::PATIENCE));
+    set.expect("a socket has options");
+    // Which brokers there are (`Metadata`, version 0, of all topics), asked without a name.
+    let metadata = [0, 0, 0, 14, 0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0];
+    client.write_all(&metadata).expect("bytes go");
+    // The length, the number of the request, one broker, its number, its host.
+    let mut answer = [0; 4 + 4 + 4 + 4 + 2 + 9 + 4];
+    client.read_exact(&mut answer).expect("an answer comes");
+    assert_eq!(answer[8..16], [0, 0, 0, 1, 0, 0, 0, 1]);
+    assert_eq!(&answer[18..27], b"127.0.0.1");
+    assert_eq!(answer[27..], u32::from(proxy.port()).to_be_bytes());
 }

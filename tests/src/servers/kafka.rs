@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -124,6 +125,7 @@ impl Kafka {
         }
     }
 
+    /// What the broker is told. One that comes back after a kill has to wait until its session before that has ended.
     fn properties(&self, home: &Home) -> String {
         let protocol = self.protocol();
         let controller = self.controller;
@@ -148,7 +150,9 @@ impl Kafka {
              transaction.state.log.replication.factor=1\n\
              transaction.state.log.min.isr=1\n\
              transaction.state.log.num.partitions=1\n\
-             group.initial.rebalance.delay.ms=0\n",
+             group.initial.rebalance.delay.ms=0\n\
+             broker.session.timeout.ms=2000\n\
+             broker.heartbeat.interval.ms=500\n",
             home.data().display()
         );
         if let Some(password) = &self.password {
@@ -280,7 +284,14 @@ fn java() -> Command {
         jars.is_dir(),
         "there is no Kafka here; `scripts/setup` installs it"
     );
-    let found = process::find("java", &["/opt/homebrew/opt/openjdk/bin".into()]);
+    // What macOS has in `PATH` only asks for another to be installed, as brew does.
+    let brew =
+        ["/opt/homebrew", "/usr/local"].map(|prefix| format!("{prefix}/opt/openjdk/bin/java"));
+    let found = brew
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|java| java.is_file());
+    let found = found.or_else(|| process::find("java", &[]));
     let mut command =
         Command::new(found.expect("there is no Java here; `scripts/setup` installs it"));
     command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);

@@ -10,7 +10,7 @@
 //! - [`sentinel`]: a primary and a replica, and those who watch over them.
 //! - [`cluster`]: three primaries that share the slots of a Redis Cluster.
 //! - [`nats`]: a NATS server with JetStream.
-//! - [`postgres`]: PostgreSQL.
+//! - [`postgres`]: a PostgreSQL server.
 //! - [`kafka`]: a Kafka broker, which is its own controller.
 //! - [`proxy`]: what a test puts between a client and one of these, to cut and to hold back.
 //! - `ports`, `tree`: ports that nobody else takes; a process with all that it started.

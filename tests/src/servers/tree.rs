@@ -43,11 +43,18 @@ fn stop_all(root: u32) -> Vec<u32> {
         let mut new = descendants(&table(), root);
         new.retain(|id| !stopped.contains(id));
         if new.is_empty() {
-            return stopped;
+            break;
         }
         signal("STOP", &new);
         stopped.extend(new);
     }
+    // A signal is sent before it is heeded, and by each thread for itself.
+    wait::until_true("a process stands still", || {
+        let table = table();
+        let mut stopped = table.iter().filter(|process| stopped.contains(&process.id));
+        stopped.all(|process| process.is_stopped)
+    });
+    stopped
 }
 
 /// Sends a signal. One that has ended meanwhile does not get it.
@@ -60,16 +67,19 @@ fn signal(name: &str, to: &[u32]) {
     sent.expect("kill is installed");
 }
 
-/// A process that has not ended.
+/// A process that has not ended, or one of its threads.
 struct Process {
     id: u32,
     parent: u32,
+    is_stopped: bool,
 }
 
-/// All that run here.
+/// All that run here; threads too where `ps` has a word for that.
 #[track_caller]
 fn table() -> Vec<Process> {
+    let threads = cfg!(target_os = "linux").then_some("-L");
     let listed = Command::new("ps")
+        .args(threads)
         .args(["-A", "-o", "pid=,ppid=,stat="])
         .output()
         .expect("ps is installed; scripts/setup does it");
@@ -78,8 +88,13 @@ fn table() -> Vec<Process> {
         let mut words = line.split_whitespace();
         let id = words.next()?.parse().ok()?;
         let parent = words.next()?.parse().ok()?;
+        let state = words.next()?;
         // A zombie has ended, whether or not somebody takes note of it.
-        (!words.next()?.starts_with('Z')).then_some(Process { id, parent })
+        (!state.starts_with('Z')).then_some(Process {
+            id,
+            parent,
+            is_stopped: state.starts_with('T'),
+        })
     };
     String::from_utf8_lossy(&listed.stdout)
         .lines()
