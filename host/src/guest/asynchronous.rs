@@ -21,7 +21,6 @@ use tokio::{
     sync::{mpsc::error::SendError, oneshot},
     time::timeout,
 };
-use tracing::Span;
 use wasmtime::component::{InstancePre, Linker};
 
 use self::instance::{Counted, Instance, Job};
@@ -30,6 +29,7 @@ use super::{
     call::{Call, Failure, Outcome},
     check::Checked,
     engine::Guests,
+    scope::Named,
     shared::Shared,
     state::State,
     threads::Lane,
@@ -61,8 +61,8 @@ struct Inner {
     hooks: Option<DisconnectHooksAsyncIndices>,
     /// How many calls an instance serves.
     calls: usize,
-    /// The version, for the log.
-    label: String,
+    /// The app and the version, for the log.
+    named: Arc<Named>,
 }
 
 impl Asynchronous {
@@ -71,6 +71,7 @@ impl Asynchronous {
         guests: &Guests,
         shared: &Arc<Shared>,
         lane: &Lane,
+        named: &Arc<Named>,
         linker: &Linker<State>,
         checked: &Checked,
     ) -> wasmtime::Result<Self> {
@@ -80,7 +81,7 @@ impl Asynchronous {
         let pre = linker.instantiate_pre(component)?;
         let inner = Inner {
             exports: AppAsyncIndices::new(&pre)?,
-            label: checked.version.short(),
+            named: named.clone(),
             hooks: match hooked {
                 true => Some(DisconnectHooksAsyncIndices::new(&pre)?),
                 false => None,
@@ -107,12 +108,11 @@ impl Asynchronous {
     }
 
     /// Calls the guest, for at most so long. A call whose future is dropped goes on, and nobody hears of it.
-    pub async fn call(&self, call: Call, span: &Span, wall_time: Option<Duration>) -> Outcome {
+    pub async fn call(&self, call: Call, wall_time: Option<Duration>) -> Outcome {
         let (done, outcome) = oneshot::channel();
         let mut instance = self.place();
         let mut job = Job {
             call,
-            span: span.clone(),
             wall_time,
             done,
             counted: Counted(instance.calls.clone()),

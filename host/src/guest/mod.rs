@@ -18,7 +18,7 @@
 //! - [`answers`]: what requests were answered with, counted.
 //! - [`origin`]: which pages may read a stream.
 //! - [`registry`]: named values that outlive a call.
-//! - [`output`]: what guests print; [`log`]: what of it may stand in the log.
+//! - [`output`]: what guests print; [`log`]: what of it may stand in the log; [`scope`]: what its lines belong to.
 //! - [`outgoing`]: requests that guests send to others.
 //! - [`imports`]: what guests import, one file for each interface.
 //! - [`bindings`]: the contract as generated Rust; [`error`]: its errors.
@@ -43,6 +43,7 @@ pub mod outgoing;
 pub mod output;
 pub mod registry;
 pub mod request;
+pub mod scope;
 pub mod shape;
 pub mod shared;
 pub mod state;

@@ -124,6 +124,7 @@ mod tests {
     use http::Method;
 
     use super::*;
+    use crate::guest::request::RequestId;
 
     fn request(origin: Option<&str>) -> Incoming {
         let mut headers = HeaderMap::new();
@@ -131,7 +132,7 @@ mod tests {
             headers.insert(header::ORIGIN, origin.parse().unwrap());
         }
         Incoming {
-            id: "1".into(),
+            id: RequestId::random(),
             method: Method::GET,
             path: "/".into(),
             query: None,

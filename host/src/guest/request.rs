@@ -1,6 +1,7 @@
 //! A request on its way through a guest, and its answer.
 
 use std::{
+    fmt,
     future::poll_fn,
     net::IpAddr,
     pin::Pin,
@@ -18,11 +19,28 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::{error::HostError, origin::Cors, state::Held, threads};
 use crate::hub::{connection::Connection, delivery::Delivery};
 
+/// Names a request in the log, and to its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestId(u64);
+
+impl RequestId {
+    /// One that no other request has, in all likelihood.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// A request for an app, its body read.
 #[derive(Debug)]
 pub struct Incoming {
     /// Its id in the log.
-    pub id: Arc<str>,
+    pub id: RequestId,
     /// Its method.
     pub method: Method,
     /// The path below the app's route, with a slash in front.

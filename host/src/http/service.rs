@@ -20,7 +20,10 @@ use super::{
     takeover::Exit,
 };
 use crate::{
-    guest::{app::App, request::Incoming},
+    guest::{
+        app::App,
+        request::{Incoming, RequestId},
+    },
     hub::delivery::outlet::Framing,
 };
 
@@ -74,9 +77,10 @@ impl Service for Node {
         let Some((app, below)) = self.routes.find(&path) else {
             return plain(StatusCode::NOT_FOUND, &self.no_app(&path));
         };
-        let id = format!("{:016x}", rand::random::<u64>());
+        let id = RequestId::random();
         let method = head.method.clone();
-        let mut response = self.answer(app, below, head, body, peer, &id).await;
+        let mut response = self.answer(app, below, head, body, peer, id).await;
+        let id = id.to_string();
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -98,7 +102,7 @@ impl Node {
         mut head: Parts,
         mut body: RequestBody,
         peer: Peer,
-        id: &str,
+        id: RequestId,
     ) -> Response<Body> {
         let limit = app.shared.limits.request_body;
         let read = self
@@ -135,7 +139,7 @@ impl Node {
             },
         };
         let incoming = Incoming {
-            id: id.into(),
+            id,
             method: head.method,
             path: below.to_owned(),
             query: head.uri.query().map(str::to_owned),

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, debug, error, error_span, warn};
+use tracing::{Instrument, debug, error, warn};
 use wasmtime::component::Accessor;
 
 use super::Inner;
@@ -28,6 +28,7 @@ use crate::guest::{
     limits::{CpuLimited, CpuTimeUsedUp},
     log::Room,
     request::release,
+    scope::{Of, Scope},
     state::State,
 };
 
@@ -58,7 +59,6 @@ pub(super) struct Instance {
 /// A call on its way into an instance.
 pub(super) struct Job {
     pub(super) call: Call,
-    pub(super) span: Span,
     pub(super) wall_time: Option<Duration>,
     pub(super) done: oneshot::Sender<Outcome>,
     /// Held until the call has ended.
@@ -109,16 +109,12 @@ impl Instance {
     /// were in it.
     async fn run(&self, inner: &Inner, jobs: mpsc::UnboundedReceiver<Job>) -> Failure {
         let shared = &inner.shared;
-        let span = error_span!(
-            "instance",
-            app = %shared.name,
-            version = %inner.label,
-            instance = self.number
-        );
+        let scope = Scope::new(&inner.named, Of::Instance(self.number));
+        let span = scope.span();
         let handles = shared.limits.handles.saturating_mul(shared.limits.calls);
         let handles = handles.min(MOST_HANDLES);
         let engine = inner.guests.engine(Flavour::Asynchronous);
-        let mut store = call::store(engine, shared, &span, handles);
+        let mut store = call::store(engine, shared, &scope, handles);
         let held = store.data().held.clone();
         let turned = Arc::new(AtomicBool::new(false));
         let run = Box::pin(async {
@@ -255,7 +251,6 @@ impl Instance {
     ) -> wasmtime::Result<Done> {
         let Job {
             call,
-            span,
             wall_time,
             done,
             counted: _counted,
@@ -287,12 +282,12 @@ impl Instance {
             }
         };
         let Some(wall_time) = wall_time else {
-            finish(Ok(called.instrument(span).await?));
+            finish(Ok(called.await?));
             return Ok(Done::Returned);
         };
         let deadline = Instant::now() + wall_time;
         tokio::select! {
-            result = called.instrument(span) => {
+            result = called => {
                 finish(Ok(result?));
                 Ok(Done::Returned)
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use tracing::debug;
+use tracing::{Level, debug, enabled};
 use wasmtime::component::Resource;
 
 use super::events::event;
@@ -84,7 +84,11 @@ impl Host for State {
         if connection.last_event_id().is_some() {
             self.held.lock().push(connection.clone());
         }
-        debug!(connection = %connection.id(), "upgraded to an event stream");
+        if enabled!(Level::DEBUG) {
+            let id = connection.id();
+            self.scope
+                .log(|| debug!(connection = %id, "upgraded to an event stream"));
+        }
         if !request.answer(Answer::Stream { cors, delivery }) {
             return Err(HostError::closed("the client is gone"));
         }
