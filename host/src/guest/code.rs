@@ -148,7 +148,8 @@ impl Code {
         };
         let outcome = async {
             match &self.world {
-                World::Blocking(guest) => guest.call(call, scope, wall_time).await,
+                // Boxed, because thousands wait in the other one.
+                World::Blocking(guest) => Box::pin(guest.call(call, scope, wall_time)).await,
                 World::Asynchronous(guest) => guest.call(call, wall_time).await,
             }
         };
