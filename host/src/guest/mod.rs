@@ -14,7 +14,7 @@
 //! - [`shared`]: what all calls of an app share: hub, publishers, registry, grants.
 //! - [`state`]: what belongs to one instance.
 //! - [`limits`]: their names and how often they were reached; memory and CPU time.
-//! - [`request`]: a request on its way through a guest, and its answer.
+//! - [`request`]: a request on its way through a guest, and its answer; [`headers`]: its headers.
 //! - [`answers`]: what requests were answered with, counted.
 //! - [`origin`]: which pages may read a stream.
 //! - [`registry`]: named values that outlive a call.
@@ -34,6 +34,7 @@ pub mod code;
 pub mod deploys;
 pub mod engine;
 pub mod error;
+pub mod headers;
 pub mod imports;
 pub mod inspect;
 pub mod limits;

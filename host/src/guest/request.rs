@@ -12,11 +12,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, header};
+use http::{Method, header};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{error::HostError, origin::Cors, state::Held, threads};
+use super::{error::HostError, headers::Headers, origin::Cors, state::Held, threads};
 use crate::hub::{connection::Connection, delivery::Delivery};
 
 /// Names a request in the log, and to its client.
@@ -48,7 +48,7 @@ pub struct Incoming {
     /// What follows the `?`.
     pub query: Option<String>,
     /// Its headers.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// Its body.
     pub body: Bytes,
     /// Where it comes from.
@@ -193,7 +193,7 @@ impl Incoming {
         let header = self
             .headers
             .get("last-event-id")
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            .map(|value| String::from_utf8_lossy(value).into_owned());
         header.or_else(|| {
             let query = self.query.as_deref()?;
             let mut pairs = url::form_urlencoded::parse(query.as_bytes());
@@ -206,9 +206,7 @@ impl Incoming {
     /// Whether this is a CORS preflight (Fetch standard, "CORS-preflight request").
     pub fn is_preflight(&self) -> bool {
         self.method == Method::OPTIONS
-            && self.headers.contains_key(header::ORIGIN)
-            && self
-                .headers
-                .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+            && self.headers.contains(header::ORIGIN)
+            && self.headers.contains(header::ACCESS_CONTROL_REQUEST_METHOD)
     }
 }
