@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::{sync::Semaphore, time::timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Span, error, error_span, info, warn};
+use tracing::{error, error_span, info, warn};
 
 pub use self::hooks::HOOKS_AT_A_TIME;
 use super::{
@@ -28,6 +28,7 @@ use super::{
     code::{Code, SHUTTING_DOWN, StartFailure},
     engine::Guests,
     log::Room,
+    scope::Scope,
     shared::Shared,
     threads::{Lane, Panicked},
     version::VersionId,
@@ -275,7 +276,7 @@ impl App {
         info!(
             app = self.shared.name,
             version = version.short(),
-            replaced = old.label,
+            replaced = old.named.version,
             "new code serves"
         );
         let mut retiring = self.retiring.lock();
@@ -306,12 +307,12 @@ impl App {
 
     /// Logs what went wrong, if the app's part of the log has room for it: a guest that fails all the time must not fill
     /// it either.
-    fn report(&self, span: &Span, problem: &str) {
-        span.in_scope(|| match self.shared.log.room() {
-            Room::Free => error!("{problem}"),
-            Room::JustFull => warn!("{}", self.shared.log),
+    fn report(&self, scope: &Scope, problem: &str) {
+        match self.shared.log.room() {
+            Room::Free => scope.log(|| error!("{problem}")),
+            Room::JustFull => scope.log(|| warn!("{}", self.shared.log)),
             Room::Full => {}
-        });
+        }
     }
 
     // === Ending ===

@@ -1,12 +1,13 @@
 //! Guests of the asynchronous world: a few instances that live long, and many calls that wait in each side by side.
 //!
-//! An instance is an event loop of its own on the threads of guests (`instance.rs`): jobs come in through a channel,
-//! and what became of each goes out through another. Its calls share its fate. A trap ends them all, because the
+//! An instance is an event loop of its own on the threads of guests (`instance.rs`): jobs come in one way
+//! (`jobs.rs`), and what became of each goes out through a channel of its own. Its calls share its fate. A trap ends them all, because the
 //! component model lets nobody call an instance that has trapped; a call that outlasts its time cannot be ended alone,
 //! so that its instance gets no more calls, lets the others finish, and is dropped. One that computes without ever
 //! letting the others go on is dropped at once: nothing inside it could.
 
 mod instance;
+mod jobs;
 
 use std::{
     sync::{
@@ -17,19 +18,19 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{
-    sync::{mpsc::error::SendError, oneshot},
-    time::timeout,
-};
-use tracing::Span;
+use tokio::{sync::oneshot, time::timeout};
 use wasmtime::component::{InstancePre, Linker};
 
-use self::instance::{Counted, Instance, Job};
+use self::{
+    instance::Instance,
+    jobs::{Counted, Job},
+};
 use super::{
     bindings::{asynchronous::AppAsyncIndices, asynchronous_hooks::DisconnectHooksAsyncIndices},
     call::{Call, Failure, Outcome},
     check::Checked,
     engine::Guests,
+    scope::Named,
     shared::Shared,
     state::State,
     threads::Lane,
@@ -61,8 +62,8 @@ struct Inner {
     hooks: Option<DisconnectHooksAsyncIndices>,
     /// How many calls an instance serves.
     calls: usize,
-    /// The version, for the log.
-    label: String,
+    /// The app and the version, for the log.
+    named: Arc<Named>,
 }
 
 impl Asynchronous {
@@ -71,6 +72,7 @@ impl Asynchronous {
         guests: &Guests,
         shared: &Arc<Shared>,
         lane: &Lane,
+        named: &Arc<Named>,
         linker: &Linker<State>,
         checked: &Checked,
     ) -> wasmtime::Result<Self> {
@@ -80,7 +82,7 @@ impl Asynchronous {
         let pre = linker.instantiate_pre(component)?;
         let inner = Inner {
             exports: AppAsyncIndices::new(&pre)?,
-            label: checked.version.short(),
+            named: named.clone(),
             hooks: match hooked {
                 true => Some(DisconnectHooksAsyncIndices::new(&pre)?),
                 false => None,
@@ -107,50 +109,60 @@ impl Asynchronous {
     }
 
     /// Calls the guest, for at most so long. A call whose future is dropped goes on, and nobody hears of it.
-    pub async fn call(&self, call: Call, span: &Span, wall_time: Option<Duration>) -> Outcome {
-        let (done, outcome) = oneshot::channel();
-        let mut instance = self.place();
-        let mut job = Job {
-            call,
-            span: span.clone(),
-            wall_time,
-            done,
-            counted: Counted(instance.calls.clone()),
+    pub async fn call(&self, call: Call, wall_time: Option<Duration>) -> Outcome {
+        let (instance, outcome) = self.begin(call, wall_time);
+        // What few calls need is boxed: thousands wait here.
+        let Some(wall_time) = wall_time else {
+            return match outcome.await {
+                Ok(outcome) => outcome,
+                Err(_) => Box::pin(instance.failure()).await,
+            };
         };
-        // One that has just ended takes none.
-        while let Err(SendError(refused)) = instance.jobs.send(job) {
-            job = refused;
-            instance = self.place();
-            job.counted = Counted(instance.calls.clone());
-        }
-        let mut fate = instance.fate.clone();
-        let answered = async {
-            tokio::select! {
-                biased;
-                Ok(outcome) = outcome => outcome,
-                fate = fate.wait_for(Option::is_some) => {
-                    let failure = fate.ok().and_then(|fate| fate.clone());
-                    Err(failure.unwrap_or_else(|| Failure::stopped("its instance has ended")))
+        Box::pin(async {
+            let answered = async {
+                match outcome.await {
+                    Ok(outcome) => outcome,
+                    Err(_) => instance.failure().await,
+                }
+            };
+            // The instance keeps the time itself, unless its guest holds all of it, by an import of WASI 0.2 that waits.
+            let latest = wall_time + self.inner.shared.limits.cpu_time + GRACE;
+            match timeout(latest, answered).await {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    instance.retired.cancel();
+                    instance.dropped.cancel();
+                    Err(Failure::wall_time(wall_time))
                 }
             }
+        })
+        .await
+    }
+
+    /// Hands a call to an instance. What became of it arrives there, or nothing where the instance ends with it.
+    fn begin(
+        &self,
+        call: Call,
+        wall_time: Option<Duration>,
+    ) -> (Arc<Instance>, oneshot::Receiver<Outcome>) {
+        let (done, outcome) = oneshot::channel();
+        let (mut instance, counted) = self.place();
+        let mut job = Job {
+            call,
+            wall_time,
+            done,
+            counted,
         };
-        let Some(wall_time) = wall_time else {
-            return answered.await;
-        };
-        // The instance keeps the time itself, unless its guest holds all of it, by an import of WASI 0.2 that waits.
-        let latest = wall_time + self.inner.shared.limits.cpu_time + GRACE;
-        match timeout(latest, answered).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                instance.retired.cancel();
-                instance.dropped.cancel();
-                Err(Failure::wall_time(wall_time))
-            }
+        // One that has just ended takes none.
+        while let Err(refused) = instance.jobs.push(job) {
+            job = refused;
+            (instance, job.counted) = self.place();
         }
+        (instance, outcome)
     }
 
     /// The instance that the next call goes to: the one with the fewest calls in it, or a new one.
-    fn place(&self) -> Arc<Instance> {
+    fn place(&self) -> (Arc<Instance>, Counted) {
         let inner = &self.inner;
         let mut instances = self.instances.lock();
         instances.retain(|instance| !instance.jobs.is_closed());
@@ -174,13 +186,13 @@ impl Asynchronous {
                 started
             }
         };
-        instance.calls.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted::new(&instance.calls);
         let begun = instance.begun.fetch_add(1, Ordering::Relaxed) + 1;
         // Where so many linger that another would have no place, it serves on.
         if begun >= inner.calls && instances.len() < wanted * INSTANCES {
             instance.retired.cancel();
         }
-        instance
+        (instance, counted)
     }
 
     /// No more calls come: what was left running may go on for a while.

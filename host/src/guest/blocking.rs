@@ -8,7 +8,6 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{task::yield_now, time::timeout};
-use tracing::{Instrument, Span};
 use wasmtime::{
     Store,
     component::{Component, Linker},
@@ -24,6 +23,7 @@ use super::{
     engine::Guests,
     limits::{CpuLimited, CpuTimeUsedUp},
     request::release_when_waiting,
+    scope::Scope,
     shared::Shared,
     state::State,
 };
@@ -94,14 +94,14 @@ impl Blocking {
 
     /// Calls the guest, for at most so long. To be polled on the threads of guests. Dropping the future drops the
     /// instance, wherever the guest stands.
-    pub async fn call(&self, call: Call, span: &Span, wall_time: Option<Duration>) -> Outcome {
-        let mut instance = self.take(span);
+    pub async fn call(&self, call: Call, scope: &Scope, wall_time: Option<Duration>) -> Outcome {
+        let mut instance = self.take(scope);
         let held = instance.store.data().held.clone();
         let running = Box::pin(self.run(&mut instance, call));
         let running = Box::pin(release_when_waiting(&held, running));
         let ticking = self.guests.ticker.during(running);
         let cpu_time = self.shared.limits.cpu_time;
-        let limited = CpuLimited::new(ticking, cpu_time).instrument(span.clone());
+        let limited = CpuLimited::new(ticking, cpu_time);
         let result = match wall_time {
             None => Ok(limited.await),
             Some(wall_time) => timeout(wall_time, limited).await,
@@ -155,18 +155,18 @@ impl Blocking {
         }
     }
 
-    fn take(&self, span: &Span) -> Instance {
+    fn take(&self, scope: &Scope) -> Instance {
         let kept = self.idle.lock().as_mut().and_then(Vec::pop);
         let mut instance = match kept {
             Some(mut instance) => {
-                instance.store.data_mut().begin(span);
+                instance.store.data_mut().begin(scope);
                 instance
             }
             None => Instance {
                 store: call::store(
                     self.guests.engine(Flavour::Blocking),
                     &self.shared,
-                    span,
+                    scope,
                     self.shared.limits.handles,
                 ),
                 exports: None,

@@ -2,13 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tracing::Span;
 use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTableError};
 
 use super::{
     bindings::fanfare::sse::{connections::Disconnection, errors::Error},
     limits::Limit,
     request::Request,
+    scope::Scope,
     shared::Shared,
     state::State,
     threads::{self, Panicked},
@@ -153,9 +153,9 @@ impl fmt::Display for Failure {
 }
 
 /// A store under the app's limits, for an instance that has up to so many handles. What the guest prints is logged in
-/// this span.
-pub fn store(engine: &Engine, shared: &Arc<Shared>, span: &Span, handles: usize) -> Store<State> {
-    let mut store = Store::new(engine, State::new(shared.clone(), span, handles));
+/// this scope.
+pub fn store(engine: &Engine, shared: &Arc<Shared>, scope: &Scope, handles: usize) -> Store<State> {
+    let mut store = Store::new(engine, State::new(shared.clone(), scope, handles));
     store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(hostcall_bytes(shared));
     store.set_max_component_handles(handles);

@@ -10,7 +10,7 @@ use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
-use tracing::{Span, error_span, warn};
+use tracing::warn;
 
 use super::{
     asynchronous::Asynchronous,
@@ -20,6 +20,7 @@ use super::{
     engine::Guests,
     error::sentence,
     imports,
+    scope::{Named, Of, Scope},
     shared::Shared,
     threads::Lane,
     version::VersionId,
@@ -37,8 +38,8 @@ pub const SHUTTING_DOWN: &str = "the node is shutting down";
 pub struct Code {
     /// Which one.
     pub version: VersionId,
-    /// The same, for people.
-    pub label: String,
+    /// The app and the same, for people.
+    pub named: Arc<Named>,
     /// When it was made.
     pub since: SystemTime,
     shared: Arc<Shared>,
@@ -70,6 +71,10 @@ impl Code {
             component,
             hooked,
         } = checked;
+        let named = Arc::new(Named {
+            app: shared.name.clone(),
+            version: version.short(),
+        });
         let world = match flavour {
             Flavour::Blocking => {
                 let linker = imports::linker(guests.engine(*flavour))?;
@@ -77,13 +82,13 @@ impl Code {
             }
             Flavour::Asynchronous => {
                 let linker = imports::linker_async(guests.engine(*flavour))?;
-                let guest = Asynchronous::new(guests, shared, lane, &linker, checked)?;
+                let guest = Asynchronous::new(guests, shared, lane, &named, &linker, checked)?;
                 World::Asynchronous(guest)
             }
         };
         Ok(Self {
             version: *version,
-            label: version.short(),
+            named,
             since: SystemTime::now(),
             shared: shared.clone(),
             world,
@@ -118,8 +123,8 @@ impl Code {
 
     /// Calls the server hook; says why it has not succeeded.
     pub async fn start(&self) -> Result<(), StartFailure> {
-        let span = error_span!("start", app = %self.shared.name, version = %self.label);
-        let reason = match self.call(Call::Start, &span).await {
+        let scope = Scope::new(&self.named, Of::Start);
+        let reason = match self.call(Call::Start, &scope).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => format!("`start` answered {}", sentence(&error)),
             Err(failure) if failure.stopped == Some(SHUTTING_DOWN) => {
@@ -131,7 +136,7 @@ impl Code {
     }
 
     /// Runs a call until it returns, fails, or nobody waits for it any more. To be polled on the threads of guests.
-    pub async fn call(&self, call: Call, span: &Span) -> Outcome {
+    pub async fn call(&self, call: Call, scope: &Scope) -> Outcome {
         let otherwise = match call {
             Call::Handle(_) => None,
             Call::Start => Some(START_TIME),
@@ -143,8 +148,9 @@ impl Code {
         };
         let outcome = async {
             match &self.world {
-                World::Blocking(guest) => guest.call(call, span, wall_time).await,
-                World::Asynchronous(guest) => guest.call(call, span, wall_time).await,
+                // Boxed, because thousands wait in the other one.
+                World::Blocking(guest) => Box::pin(guest.call(call, scope, wall_time)).await,
+                World::Asynchronous(guest) => guest.call(call, wall_time).await,
             }
         };
         let outcome = tokio::select! {
@@ -186,7 +192,7 @@ impl Code {
         }
         warn!(
             app = self.shared.name,
-            version = self.label,
+            version = self.named.version,
             calls = self.calls(),
             "calls are stopped: they have not finished within {bound:?}"
         );

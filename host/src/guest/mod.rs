@@ -14,11 +14,11 @@
 //! - [`shared`]: what all calls of an app share: hub, publishers, registry, grants.
 //! - [`state`]: what belongs to one instance.
 //! - [`limits`]: their names and how often they were reached; memory and CPU time.
-//! - [`request`]: a request on its way through a guest, and its answer.
+//! - [`request`]: a request on its way through a guest, and its answer; [`headers`]: its headers.
 //! - [`answers`]: what requests were answered with, counted.
 //! - [`origin`]: which pages may read a stream.
 //! - [`registry`]: named values that outlive a call.
-//! - [`output`]: what guests print; [`log`]: what of it may stand in the log.
+//! - [`output`]: what guests print; [`log`]: what of it may stand in the log; [`scope`]: what its lines belong to.
 //! - [`outgoing`]: requests that guests send to others.
 //! - [`imports`]: what guests import, one file for each interface.
 //! - [`bindings`]: the contract as generated Rust; [`error`]: its errors.
@@ -34,6 +34,7 @@ pub mod code;
 pub mod deploys;
 pub mod engine;
 pub mod error;
+pub mod headers;
 pub mod imports;
 pub mod inspect;
 pub mod limits;
@@ -43,6 +44,7 @@ pub mod outgoing;
 pub mod output;
 pub mod registry;
 pub mod request;
+pub mod scope;
 pub mod shape;
 pub mod shared;
 pub mod state;

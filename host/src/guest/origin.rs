@@ -31,11 +31,11 @@ pub fn check(incoming: &Incoming, allowed: &[Origin]) -> Option<Cors> {
             vary,
         });
     };
-    let text = origin.to_str().ok();
+    let text = std::str::from_utf8(origin).ok();
     let named = text.is_some_and(|text| allowed.iter().any(|allowed| allowed.names(text)));
     if named {
         return Some(Cors {
-            allow: Some(origin.clone()),
+            allow: HeaderValue::from_bytes(origin).ok(),
             credentials: true,
             vary: true,
         });
@@ -124,6 +124,7 @@ mod tests {
     use http::Method;
 
     use super::*;
+    use crate::guest::{headers::Headers, request::RequestId};
 
     fn request(origin: Option<&str>) -> Incoming {
         let mut headers = HeaderMap::new();
@@ -131,11 +132,11 @@ mod tests {
             headers.insert(header::ORIGIN, origin.parse().unwrap());
         }
         Incoming {
-            id: "1".into(),
+            id: RequestId::random(),
             method: Method::GET,
             path: "/".into(),
             query: None,
-            headers,
+            headers: Headers::from(&headers),
             body: Bytes::new(),
             client: Ipv4Addr::LOCALHOST.into(),
             authority: Some("here.example:8080".into()),

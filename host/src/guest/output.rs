@@ -12,13 +12,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
-use tracing::{Span, info, warn};
+use tracing::{info, warn};
 use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamResult},
 };
 
-use super::log::{GuestLog, Room};
+use super::{
+    log::{GuestLog, Room},
+    scope::Scope,
+};
 
 /// A longer line is logged in pieces.
 const LINE_BYTES: usize = 8 * 1024;
@@ -45,7 +48,7 @@ pub struct Output {
 #[derive(Debug)]
 struct Buffer {
     /// What the output belongs to: a call, or the instance itself.
-    span: Span,
+    scope: Scope,
     /// The line that has not ended yet.
     line: Vec<u8>,
     /// The last lines, for the page that shows a trap.
@@ -53,10 +56,10 @@ struct Buffer {
 }
 
 impl Output {
-    /// Output that is logged in this span.
-    pub fn new(stream: Stream, span: Span, log: Arc<GuestLog>) -> Self {
+    /// Output that is logged in this scope.
+    pub fn new(stream: Stream, scope: Scope, log: Arc<GuestLog>) -> Self {
         let buffer = Buffer {
-            span,
+            scope,
             line: Vec::new(),
             tail: VecDeque::new(),
         };
@@ -67,10 +70,10 @@ impl Output {
         }
     }
 
-    /// Logs what comes from now on in this span: another call has begun.
-    pub fn begin(&self, span: &Span) {
+    /// Logs what comes from now on in this scope: another call has begun.
+    pub fn begin(&self, scope: &Scope) {
         let mut buffer = self.buffer.lock();
-        buffer.span = span.clone();
+        buffer.scope = scope.clone();
         buffer.tail.clear();
     }
 
@@ -109,8 +112,8 @@ impl Output {
         let line = String::from_utf8_lossy(line);
         let line = self.log.loggable(line.trim_end_matches('\r'));
         let room = self.log.room();
-        let span = self.buffer.lock().span.clone();
-        span.in_scope(|| match (room, self.stream) {
+        let scope = self.buffer.lock().scope.clone();
+        scope.log(|| match (room, self.stream) {
             (Room::Free, Stream::Stdout) => {
                 info!(target: "fanfare::guest", stream = "stdout", "{line}");
             }
@@ -194,7 +197,7 @@ mod tests {
     #[test]
     fn joins_pieces_cuts_long_lines_and_hides_secrets() {
         let log = GuestLog::new(["hunter2"].into_iter(), 1000, Arc::default());
-        let output = Output::new(Stream::Stderr, Span::none(), Arc::new(log));
+        let output = Output::new(Stream::Stderr, Scope::of_test(), Arc::new(log));
         output.log_lines(b"first ");
         output.log_lines(b"line\r\nthe password is hunter2\nrest");
         assert_eq!(output.tail(), ["first line", "the password is [secret]"]);

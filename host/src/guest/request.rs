@@ -1,6 +1,7 @@
 //! A request on its way through a guest, and its answer.
 
 use std::{
+    fmt,
     future::poll_fn,
     net::IpAddr,
     pin::Pin,
@@ -11,18 +12,35 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, header};
+use http::{Method, header};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{error::HostError, origin::Cors, state::Held, threads};
+use super::{error::HostError, headers::Headers, origin::Cors, state::Held, threads};
 use crate::hub::{connection::Connection, delivery::Delivery};
+
+/// Names a request in the log, and to its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestId(u64);
+
+impl RequestId {
+    /// One that no other request has, in all likelihood.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
 
 /// A request for an app, its body read.
 #[derive(Debug)]
 pub struct Incoming {
     /// Its id in the log.
-    pub id: Arc<str>,
+    pub id: RequestId,
     /// Its method.
     pub method: Method,
     /// The path below the app's route, with a slash in front.
@@ -30,7 +48,7 @@ pub struct Incoming {
     /// What follows the `?`.
     pub query: Option<String>,
     /// Its headers.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// Its body.
     pub body: Bytes,
     /// Where it comes from.
@@ -175,7 +193,7 @@ impl Incoming {
         let header = self
             .headers
             .get("last-event-id")
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            .map(|value| String::from_utf8_lossy(value).into_owned());
         header.or_else(|| {
             let query = self.query.as_deref()?;
             let mut pairs = url::form_urlencoded::parse(query.as_bytes());
@@ -188,9 +206,7 @@ impl Incoming {
     /// Whether this is a CORS preflight (Fetch standard, "CORS-preflight request").
     pub fn is_preflight(&self) -> bool {
         self.method == Method::OPTIONS
-            && self.headers.contains_key(header::ORIGIN)
-            && self
-                .headers
-                .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+            && self.headers.contains(header::ORIGIN)
+            && self.headers.contains(header::ACCESS_CONTROL_REQUEST_METHOD)
     }
 }

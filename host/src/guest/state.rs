@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tracing::Span;
 use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -11,6 +10,7 @@ use super::{
     limits::MemoryLimit,
     outgoing,
     output::{Output, Stream},
+    scope::Scope,
     shared::Shared,
 };
 use crate::hub::connection::Connection;
@@ -26,6 +26,8 @@ pub type Held = Arc<Mutex<Vec<ConnectionHandle>>>;
 
 /// The state of one instance.
 pub struct State {
+    /// What its lines in the log belong to: a call, or the instance itself.
+    pub scope: Scope,
     /// What the app's instances share.
     pub shared: Arc<Shared>,
     /// The handles that the guest holds.
@@ -41,9 +43,9 @@ pub struct State {
 }
 
 impl State {
-    /// A state of an instance whose output is logged in this span, and that has up to so many handles.
-    pub fn new(shared: Arc<Shared>, span: &Span, handles: usize) -> Self {
-        let output = |stream| Output::new(stream, span.clone(), shared.log.clone());
+    /// A state of an instance whose output is logged in this scope, and that has up to so many handles.
+    pub fn new(shared: Arc<Shared>, scope: &Scope, handles: usize) -> Self {
+        let output = |stream| Output::new(stream, scope.clone(), shared.log.clone());
         let outputs = [output(Stream::Stdout), output(Stream::Stderr)];
         // Nothing else is granted: no files, no environment, no arguments, no network.
         let wasi = WasiCtx::builder()
@@ -56,21 +58,24 @@ impl State {
         let mut table = ResourceTable::new();
         table.set_max_capacity(handles);
         Self {
+            scope: scope.clone(),
             table,
             memory: MemoryLimit::new(shared.limits.memory as usize, shared.memory.clone()),
             held: Held::default(),
-            http: outgoing::Context::new(shared.outgoing.clone()),
+            http: outgoing::Context::new(shared.outgoing.clone(), scope),
             shared,
             wasi,
             outputs,
         }
     }
 
-    /// Another call begins: what the guest prints from now on is logged in this span.
-    pub fn begin(&mut self, span: &Span) {
+    /// Another call begins: what the guest prints from now on is logged in this scope.
+    pub fn begin(&mut self, scope: &Scope) {
+        self.scope = scope.clone();
+        self.http.begin(scope);
         self.memory.refused = None;
         for output in &self.outputs {
-            output.begin(span);
+            output.begin(scope);
         }
     }
 

@@ -2,10 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use bytes::BytesMut;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header,
-    request::Parts,
+    HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
 };
 use hyper::body::Incoming as RequestBody;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +18,11 @@ use super::{
     takeover::Exit,
 };
 use crate::{
-    guest::{app::App, request::Incoming},
+    guest::{
+        app::App,
+        headers::Headers,
+        request::{Incoming, RequestId},
+    },
     hub::delivery::outlet::Framing,
 };
 
@@ -74,9 +76,10 @@ impl Service for Node {
         let Some((app, below)) = self.routes.find(&path) else {
             return plain(StatusCode::NOT_FOUND, &self.no_app(&path));
         };
-        let id = format!("{:016x}", rand::random::<u64>());
+        let id = RequestId::random();
         let method = head.method.clone();
-        let mut response = self.answer(app, below, head, body, peer, &id).await;
+        let mut response = self.answer(app, below, head, body, peer, id).await;
+        let id = id.to_string();
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -98,7 +101,7 @@ impl Node {
         mut head: Parts,
         mut body: RequestBody,
         peer: Peer,
-        id: &str,
+        id: RequestId,
     ) -> Response<Body> {
         let limit = app.shared.limits.request_body;
         let read = self
@@ -135,11 +138,11 @@ impl Node {
             },
         };
         let incoming = Incoming {
-            id: id.into(),
+            id,
             method: head.method,
             path: below.to_owned(),
             query: head.uri.query().map(str::to_owned),
-            headers: compact(&head.headers),
+            headers: Headers::from(&head.headers),
             body,
             client: peer.address,
             authority,
@@ -164,22 +167,6 @@ impl Node {
     }
 }
 
-/// The same headers in memory of their own. As they come they are parts of what was read from the socket, some kilobytes
-/// that would be kept for as long as a handler waits.
-fn compact(headers: &HeaderMap) -> HeaderMap {
-    let bytes = headers.values().map(HeaderValue::len).sum();
-    let mut values = BytesMut::with_capacity(bytes);
-    let mut compact = HeaderMap::with_capacity(headers.keys_len());
-    for (name, value) in headers {
-        values.extend_from_slice(value.as_bytes());
-        // Whoever made the value has checked it.
-        if let Ok(copy) = HeaderValue::from_maybe_shared(values.split().freeze()) {
-            compact.append(name, copy);
-        }
-    }
-    compact
-}
-
 /// Puts the headers of a request over HTTP/2 as handlers know them: the authority as `host`, and crumbs of a cookie
 /// joined, as RFC 9113, section 8.2.3 wants it before a generic application sees them.
 fn as_in_http1(head: &mut Parts) {
@@ -201,19 +188,6 @@ fn as_in_http1(head: &mut Parts) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn compact_headers_are_the_same_headers() {
-        let request = Request::get("/")
-            .header("cookie", "a=1")
-            .header("x-odd", HeaderValue::from_bytes(b"\xff").unwrap())
-            .header("empty", "")
-            .header("cookie", "b=2");
-        let (head, ()) = request.body(()).unwrap().into_parts();
-        let compact = compact(&head.headers);
-        assert_eq!(compact, head.headers);
-        assert!(compact.iter().eq(head.headers.iter()));
-    }
 
     #[test]
     fn handlers_see_the_same_headers_over_both_versions() {

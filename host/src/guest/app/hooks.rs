@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tracing::{debug, error_span, warn};
+use tracing::{debug, warn};
 
 use super::App;
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
         bindings::fanfare::sse::connections::{self, Disconnection},
         call::Call,
         code::Code,
+        scope::{Of, Scope},
     },
     hub::ended::{Ended, EndedReceiver},
 };
@@ -56,22 +57,17 @@ impl App {
     }
 
     async fn run_hook(&self, code: &Code, ended: Ended) {
-        let span = error_span!(
-            "disconnected",
-            app = %self.shared.name,
-            version = %code.label,
-            connection = %ended.connection
-        );
+        let scope = Scope::new(&code.named, Of::Disconnected(ended.connection));
         let gone = Box::new(Disconnection {
             connection_id: ended.connection.to_string(),
             channels: ended.channels,
             reason: connections::CloseReason::from(ended.reason),
         });
-        if let Err(failure) = code.call(Call::Disconnected(gone), &span).await {
+        if let Err(failure) = code.call(Call::Disconnected(gone), &scope).await {
             let text = self.shared.loggable(&format!("`disconnected` {failure}"));
             match failure.stopped {
-                Some(_) => span.in_scope(|| warn!("{text}")),
-                None => self.report(&span, &text),
+                Some(_) => scope.log(|| warn!("{text}")),
+                None => self.report(&scope, &text),
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tracing::{Span, debug, error_span, warn};
+use tracing::{Level, debug, enabled, warn};
 
 use super::{App, Phase};
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
         error::sentence,
         limits::Limit,
         request::{Answer, Incoming, Request},
+        scope::{Of, Scope},
     },
     hub::connection::CloseReason,
 };
@@ -40,16 +41,10 @@ impl App {
             Ok(entered) => entered,
             Err(busy) => return Answer::Busy(busy),
         };
-        let span = error_span!(
-            "request",
-            app = %self.shared.name,
-            version = %code.label,
-            request = %incoming.id
-        );
         let (request, answered) = Request::new(incoming);
         let app = self.clone();
         let handled = async move {
-            app.run_handler(&code, &span, request).await;
+            app.run_handler(&code, request).await;
             drop((room, token));
         };
         self.lane.spawn(handled).detach();
@@ -89,8 +84,9 @@ impl App {
         Ok((code.clone(), [self.calls.token(), code.token()]))
     }
 
-    async fn run_handler(&self, code: &Code, span: &Span, request: Arc<Request>) {
-        let outcome = code.call(Call::Handle(request.clone()), span).await;
+    async fn run_handler(&self, code: &Code, request: Arc<Request>) {
+        let scope = Scope::new(&code.named, Of::Request(request.incoming.id));
+        let outcome = code.call(Call::Handle(request.clone()), &scope).await;
         let answered = request.is_answered();
         let problem = match outcome {
             Ok(Ok(())) if answered => None,
@@ -100,13 +96,15 @@ impl App {
             Ok(Err(_)) if request.was_answered_by_host() => None,
             // The client left while the handler was at work: nothing that anybody has to mend.
             Ok(Err(error @ (Error::Closed(_) | Error::NotFound(_)))) if request.is_gone() => {
-                let error = self.shared.loggable(&sentence(&error));
-                span.in_scope(|| debug!("the client left, and the handler answered {error}"));
+                if enabled!(Level::DEBUG) {
+                    let error = self.shared.loggable(&sentence(&error));
+                    scope.log(|| debug!("the client left, and the handler answered {error}"));
+                }
                 None
             }
             Ok(Err(error)) => Some(format!("the handler answered {}", sentence(&error))),
             Err(failure) if let Some(why) = failure.stopped => {
-                span.in_scope(|| warn!("the handler {failure}"));
+                scope.log(|| warn!("the handler {failure}"));
                 request.answer(Answer::Busy(why.into()));
                 None
             }
@@ -114,7 +112,7 @@ impl App {
         };
         if let Some(problem) = problem {
             let problem = self.shared.loggable(&problem);
-            self.report(span, &problem);
+            self.report(&scope, &problem);
             self.tell_client(&request, problem);
         }
         if let Some(connection) = request.connection() {

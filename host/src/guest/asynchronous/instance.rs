@@ -13,21 +13,28 @@ use std::{
 
 use futures_util::{Stream as _, stream::FuturesUnordered};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::watch,
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, debug, error, error_span, warn};
+use tracing::{Instrument, debug, error, warn};
 use wasmtime::component::Accessor;
 
-use super::Inner;
+use super::{
+    Inner,
+    jobs::{Job, Jobs, Taker, jobs},
+};
 use crate::guest::{
-    bindings::{asynchronous::AppAsync, asynchronous_hooks::DisconnectHooksAsync},
+    bindings::{
+        asynchronous::AppAsync, asynchronous_hooks::DisconnectHooksAsync,
+        fanfare::sse::errors::Error,
+    },
     call::{self, Call, Failure, Outcome},
     check::Flavour,
     limits::{CpuLimited, CpuTimeUsedUp},
     log::Room,
     request::release,
+    scope::{Of, Scope},
     state::State,
 };
 
@@ -39,7 +46,7 @@ const MOST_HANDLES: usize = 1_000_000;
 /// An instance, as those who call it see it.
 pub(super) struct Instance {
     number: usize,
-    pub(super) jobs: mpsc::UnboundedSender<Job>,
+    pub(super) jobs: Jobs,
     /// Calls in it, and on their way to it.
     pub(super) calls: Arc<AtomicUsize>,
     /// Calls that the guest has begun and not answered yet. Unlike the others, they are still counted when the instance
@@ -54,19 +61,6 @@ pub(super) struct Instance {
     /// Why its calls have ended, once they have.
     pub(super) fate: watch::Receiver<Option<Failure>>,
 }
-
-/// A call on its way into an instance.
-pub(super) struct Job {
-    pub(super) call: Call,
-    pub(super) span: Span,
-    pub(super) wall_time: Option<Duration>,
-    pub(super) done: oneshot::Sender<Outcome>,
-    /// Held until the call has ended.
-    pub(super) counted: Counted,
-}
-
-/// A call that an instance counts. It does not hold the instance: a job that is lost in its channel would keep both.
-pub(super) struct Counted(pub(super) Arc<AtomicUsize>);
 
 struct Exports {
     app: AppAsync,
@@ -83,7 +77,7 @@ enum Done {
 
 impl Instance {
     pub(super) fn start(inner: &Arc<Inner>, number: usize) -> Arc<Self> {
-        let (jobs, receiver) = mpsc::unbounded_channel();
+        let (jobs, taker) = jobs();
         let (tell, fate) = watch::channel(None);
         let instance = Arc::new(Self {
             number,
@@ -98,27 +92,31 @@ impl Instance {
         let (inner, running) = (inner.clone(), instance.clone());
         let lane = inner.lane.clone();
         let run = async move {
-            let fate = running.run(&inner, receiver).await;
+            let fate = running.run(&inner, taker).await;
             tell.send_replace(Some(fate));
         };
         lane.spawn(run).detach();
         instance
     }
 
+    /// Why its calls have ended, once they have.
+    pub(super) async fn failure(&self) -> Outcome {
+        let mut fate = self.fate.clone();
+        let fate = fate.wait_for(Option::is_some).await;
+        let failure = fate.ok().and_then(|fate| fate.clone());
+        Err(failure.unwrap_or_else(|| Failure::stopped("its instance has ended")))
+    }
+
     /// Runs the instance until it traps, is dropped, or has nothing to do any more; says what became of the calls that
     /// were in it.
-    async fn run(&self, inner: &Inner, jobs: mpsc::UnboundedReceiver<Job>) -> Failure {
+    async fn run(&self, inner: &Inner, jobs: Taker) -> Failure {
         let shared = &inner.shared;
-        let span = error_span!(
-            "instance",
-            app = %shared.name,
-            version = %inner.label,
-            instance = self.number
-        );
+        let scope = Scope::new(&inner.named, Of::Instance(self.number));
+        let span = scope.span();
         let handles = shared.limits.handles.saturating_mul(shared.limits.calls);
         let handles = handles.min(MOST_HANDLES);
         let engine = inner.guests.engine(Flavour::Asynchronous);
-        let mut store = call::store(engine, shared, &span, handles);
+        let mut store = call::store(engine, shared, &scope, handles);
         let held = store.data().held.clone();
         let turned = Arc::new(AtomicBool::new(false));
         let run = Box::pin(async {
@@ -200,7 +198,7 @@ impl Instance {
         &self,
         accessor: &Accessor<State>,
         exports: &Exports,
-        mut jobs: mpsc::UnboundedReceiver<Job>,
+        jobs: Taker,
     ) -> wasmtime::Result<()> {
         let mut calls = pin!(FuturesUnordered::new());
         let mut retired = pin!(self.retired.cancelled());
@@ -215,8 +213,7 @@ impl Instance {
                         self.retired.cancel();
                     }
                 }
-                let job = jobs.poll_recv(context);
-                if let Poll::Ready(Some(job)) = job {
+                if let Poll::Ready(job) = jobs.poll_next(context) {
                     calls.push(self.call(accessor, exports, job));
                     continue;
                 }
@@ -224,14 +221,9 @@ impl Instance {
                 if !retiring || !calls.is_empty() {
                     return Poll::Pending;
                 }
-                if !jobs.is_closed() {
-                    // One may have come before that.
-                    jobs.close();
+                if !jobs.close_if_empty() {
+                    // One has come meanwhile.
                     continue;
-                }
-                if job.is_pending() {
-                    // It is on its way.
-                    return Poll::Pending;
                 }
                 // What is overdue would never be done.
                 if overdue || accessor.poll_no_interesting_tasks(context).is_ready() {
@@ -255,7 +247,6 @@ impl Instance {
     ) -> wasmtime::Result<Done> {
         let Job {
             call,
-            span,
             wall_time,
             done,
             counted: _counted,
@@ -266,46 +257,51 @@ impl Instance {
             // Nobody has to wait for it any more.
             let _ = done.send(outcome);
         };
-        let called = async {
-            match call {
-                Call::Start => {
-                    let lifecycle = exports.app.fanfare_sse_lifecycle_async();
-                    lifecycle.call_start(accessor).await
-                }
-                Call::Handle(request) => {
-                    let request = accessor.with(|mut access| access.get().table.push(request))?;
-                    let handler = exports.app.fanfare_sse_handler_async();
-                    handler.call_handle(accessor, request).await
-                }
-                Call::Disconnected(gone) => {
-                    if let Some(hooks) = &exports.hooks {
-                        let hook = hooks.fanfare_sse_disconnect_hook_async();
-                        hook.call_disconnected(accessor, *gone).await?;
-                    }
-                    Ok(Ok(()))
-                }
-            }
-        };
+        // What few calls need is boxed: thousands wait here.
         let Some(wall_time) = wall_time else {
-            finish(Ok(called.instrument(span).await?));
+            finish(Ok(exports.call(accessor, call).await?));
             return Ok(Done::Returned);
         };
         let deadline = Instant::now() + wall_time;
-        tokio::select! {
-            result = called.instrument(span) => {
-                finish(Ok(result?));
-                Ok(Done::Returned)
+        Box::pin(async {
+            tokio::select! {
+                result = exports.call(accessor, call) => {
+                    finish(Ok(result?));
+                    Ok(Done::Returned)
+                }
+                () = sleep_until(deadline) => {
+                    finish(Err(Failure::wall_time(wall_time)));
+                    Ok(Done::Overdue)
+                }
             }
-            () = sleep_until(deadline) => {
-                finish(Err(Failure::wall_time(wall_time)));
-                Ok(Done::Overdue)
-            }
-        }
+        })
+        .await
     }
 }
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+impl Exports {
+    async fn call(
+        &self,
+        accessor: &Accessor<State>,
+        call: Call,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        match call {
+            Call::Handle(request) => {
+                let request = accessor.with(|mut access| access.get().table.push(request))?;
+                let handler = self.app.fanfare_sse_handler_async();
+                handler.call_handle(accessor, request).await
+            }
+            Call::Start => {
+                let lifecycle = self.app.fanfare_sse_lifecycle_async();
+                Box::pin(lifecycle.call_start(accessor)).await
+            }
+            Call::Disconnected(gone) => {
+                if let Some(hooks) = &self.hooks {
+                    let hook = hooks.fanfare_sse_disconnect_hook_async();
+                    Box::pin(hook.call_disconnected(accessor, *gone)).await?;
+                }
+                Ok(Ok(()))
+            }
+        }
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
-use tracing::debug;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tracing::{Level, debug, enabled};
 use wasmtime::component::Resource;
 
 use super::events::event;
@@ -52,7 +52,7 @@ impl Host for State {
         let Some(cors) = cors else {
             let origin = request.incoming.headers.get(header::ORIGIN);
             let origin = origin.map_or_else(String::new, |origin| {
-                String::from_utf8_lossy(origin.as_bytes()).into_owned()
+                String::from_utf8_lossy(origin).into_owned()
             });
             request.answer_by_host(Answer::Response(forbidden()));
             return Err(HostError::denied(format!(
@@ -60,7 +60,8 @@ impl Host for State {
             )));
         };
         if request.incoming.is_preflight() {
-            request.answer_by_host(Answer::Response(cors.preflight(&request.incoming.headers)));
+            let asked = HeaderMap::from(&request.incoming.headers);
+            request.answer_by_host(Answer::Response(cors.preflight(&asked)));
             return Err(HostError::closed(
                 "the request was a CORS preflight for the stream, and has been answered",
             ));
@@ -84,7 +85,11 @@ impl Host for State {
         if connection.last_event_id().is_some() {
             self.held.lock().push(connection.clone());
         }
-        debug!(connection = %connection.id(), "upgraded to an event stream");
+        if enabled!(Level::DEBUG) {
+            let id = connection.id();
+            self.scope
+                .log(|| debug!(connection = %id, "upgraded to an event stream"));
+        }
         if !request.answer(Answer::Stream { cors, delivery }) {
             return Err(HostError::closed("the client is gone"));
         }

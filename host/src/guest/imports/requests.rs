@@ -57,7 +57,7 @@ impl HostRequest for State {
         let headers = &self.table.get(&request)?.incoming.headers;
         Ok(headers
             .iter()
-            .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
+            .map(|(name, value)| (name.to_owned(), value.to_vec()))
             .collect())
     }
 
@@ -69,7 +69,7 @@ impl HostRequest for State {
         let headers = &self.table.get(&request)?.incoming.headers;
         let value = headers
             .get(name)
-            .and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
+            .and_then(|value| std::str::from_utf8(value).ok());
         Ok(value.map(str::to_owned))
     }
 

@@ -22,7 +22,7 @@ use super::{
     failure::Failure,
     times::Times,
 };
-use crate::config::Upstream;
+use crate::{config::Upstream, guest::scope::Scope};
 
 /// What is read of a connection before the guest takes it, in bytes, and the largest head of a response.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -30,6 +30,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// A request that may be sent.
 pub struct Exchange {
     pub outgoing: Arc<Outgoing>,
+    pub scope: Scope,
     pub upstream: Upstream,
     pub request: Request<WasiBody>,
     pub times: Times,
@@ -60,6 +61,7 @@ impl Exchange {
     pub async fn run(self, head: oneshot::Sender<Result<Response<Pieces>, Error>>) {
         let Self {
             outgoing,
+            scope,
             upstream,
             request,
             times,
@@ -72,7 +74,7 @@ impl Exchange {
             ending: Ending::Cancelled,
         };
         let failed = |failure: &Failure| {
-            outgoing.complain(&upstream, failure);
+            outgoing.complain(&scope, &upstream, failure);
             failure.code()
         };
         let answered = answer(&outgoing, &upstream, request, times, &place).await;

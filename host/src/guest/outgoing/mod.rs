@@ -31,7 +31,7 @@ use tokio::{
     sync::{Semaphore, oneshot},
 };
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{Instrument, Span, warn};
+use tracing::warn;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
     WasiHttpCtxView, WasiHttpHooks,
@@ -41,6 +41,7 @@ use self::{
     body::Received, complaints::Complaints, counters::Counters, exchange::Exchange,
     failure::Failure, times::Times,
 };
+use super::scope::Scope;
 use crate::{
     config::{self, Upstream},
     trust::{BadAuthorities, Trust},
@@ -97,23 +98,26 @@ impl Outgoing {
     /// and later the body of the response, ends it.
     fn send(
         self: &Arc<Self>,
+        scope: &Scope,
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
     ) -> impl Future<Output = Result<Response<WasiBody>, Error>> + Send + use<> {
         let upstream = named(request.uri());
         let admitted =
-            upstream.and_then(|upstream| match self.admit(&upstream, request, options) {
-                Ok(exchange) => Ok(exchange),
-                Err(failure) => {
-                    self.counters.count(failure.ending());
-                    self.complain(&upstream, &failure);
-                    Err(failure.code())
-                }
-            });
+            upstream.and_then(
+                |upstream| match self.admit(scope, &upstream, request, options) {
+                    Ok(exchange) => Ok(exchange),
+                    Err(failure) => {
+                        self.counters.count(failure.ending());
+                        self.complain(scope, &upstream, &failure);
+                        Err(failure.code())
+                    }
+                },
+            );
         let begun = admitted.map(|exchange| {
             let (head, answered) = oneshot::channel();
-            let task = exchange.run(head).instrument(Span::current());
-            (AbortOnDropHandle::new(self.runtime.spawn(task)), answered)
+            let task = self.runtime.spawn(exchange.run(head));
+            (AbortOnDropHandle::new(task), answered)
         });
         async move {
             let (task, answered) = begun?;
@@ -125,6 +129,7 @@ impl Outgoing {
 
     fn admit(
         self: &Arc<Self>,
+        scope: &Scope,
         upstream: &Upstream,
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
@@ -140,6 +145,7 @@ impl Outgoing {
         let place = place.map_err(|_| Failure::TooMany(self.limits.requests))?;
         Ok(Exchange {
             outgoing: self.clone(),
+            scope: scope.clone(),
             upstream: upstream.clone(),
             times: Times::new(&self.limits, options),
             request,
@@ -148,17 +154,16 @@ impl Outgoing {
     }
 
     /// Logs why a request failed. Neither path, headers nor bodies stand in the log: they may be secret.
-    fn complain(&self, upstream: &Upstream, failure: &Failure) {
+    fn complain(&self, scope: &Scope, upstream: &Upstream, failure: &Failure) {
         let Some(left_out) = self.complaints.lock().next() else {
             return;
         };
-        if left_out == 0 {
-            warn!("request of the guest to {upstream}: {failure}");
-        } else {
-            warn!(
+        scope.log(|| match left_out {
+            0 => warn!("request of the guest to {upstream}: {failure}"),
+            left_out => warn!(
                 "request of the guest to {upstream}: {failure} ({left_out} more were not logged)"
-            );
-        }
+            ),
+        });
     }
 }
 
@@ -179,14 +184,22 @@ pub struct Context {
 }
 
 impl Context {
-    /// For an instance of the app.
-    pub fn new(outgoing: Arc<Outgoing>) -> Self {
+    /// For an instance of the app. What goes wrong is logged in this scope.
+    pub fn new(outgoing: Arc<Outgoing>, scope: &Scope) -> Self {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(HEADERS_BYTES);
         Self {
             http,
-            hooks: Hooks(outgoing),
+            hooks: Hooks {
+                outgoing,
+                scope: scope.clone(),
+            },
         }
+    }
+
+    /// Another call begins: what goes wrong from now on is logged in this scope.
+    pub fn begin(&mut self, scope: &Scope) {
+        self.hooks.scope = scope.clone();
     }
 
     /// What `wasi:http` works on, with the instance's table of handles.
@@ -202,7 +215,10 @@ impl Context {
     }
 }
 
-struct Hooks(Arc<Outgoing>);
+struct Hooks {
+    outgoing: Arc<Outgoing>,
+    scope: Scope,
+}
 
 /// Whether a guest may neither set nor see a header: it belongs to one connection, or says where a request goes.
 fn is_forbidden(name: &HeaderName) -> bool {
@@ -236,7 +252,7 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Sent {
-        let sent = self.0.send(request, options);
+        let sent = self.outgoing.send(&self.scope, request, options);
         Box::new(async move {
             // The exchange drives its connection itself, elsewhere: nothing is left to be driven by the guest.
             let driven: Box<dyn Future<Output = Result<(), Error>> + Send> =

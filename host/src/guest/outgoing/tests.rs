@@ -26,7 +26,10 @@ fn request(method: &str, uri: &str) -> Request<WasiBody> {
 }
 
 async fn refusal(outgoing: &Arc<Outgoing>, request: Request<WasiBody>) -> Error {
-    outgoing.send(request, None).await.unwrap_err()
+    outgoing
+        .send(&Scope::of_test(), request, None)
+        .await
+        .unwrap_err()
 }
 
 #[tokio::test]
@@ -71,11 +74,12 @@ async fn an_origin_is_compared_in_one_form() {
     let outgoing = outgoing(&["https://api.example.invalid"]);
     let granted = "HTTPS://API.example.invalid:443/path";
     let upstream = named(request("GET", granted).uri()).unwrap();
-    let exchange = outgoing.admit(&upstream, request("GET", granted), None);
+    let scope = Scope::of_test();
+    let exchange = outgoing.admit(&scope, &upstream, request("GET", granted), None);
     let exchange = exchange.map_err(|failure| failure.to_string()).unwrap();
     assert_eq!(outgoing.in_flight(), 1);
 
-    let failure = outgoing.admit(&upstream, request("GET", granted), None);
+    let failure = outgoing.admit(&scope, &upstream, request("GET", granted), None);
     let failure = failure.err().unwrap();
     assert!(failure.to_string().contains("`http.requests`"), "{failure}");
     assert!(matches!(failure.code(), Error::ConnectionLimitReached));
