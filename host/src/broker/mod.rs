@@ -6,7 +6,7 @@
 //!   node in memory.
 //! - [`feed`]: what a node does with what a broker pushes: the channels that it listens to, order, and what it missed.
 //! - [`payload`]: how an event is kept at a broker.
-//! - [`redis`]: Redis.
+//! - [`redis`](mod@redis): the broker over Redis.
 //!
 //! # The way of an event
 //!

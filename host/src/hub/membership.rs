@@ -1,14 +1,13 @@
 //! Membership: who came to hear a channel of a space, and who no longer does, for a broker that tells other nodes.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{channel::ChannelName, connection::ConnectionId};
 
-/// What changed since somebody last asked. What was undone meanwhile is not there, so that it is never more than there
-/// are registrations, however slow whoever asks is.
+/// What changed since somebody last asked. Of what changed more than once, the last word is there.
 #[derive(Debug, Default)]
 pub struct Membership {
     pending: Mutex<HashMap<(ChannelName, ConnectionId), bool>>,
@@ -36,15 +35,8 @@ impl Membership {
     }
 
     fn note(&self, channel: &ChannelName, connection: ConnectionId, joined: bool) {
-        match self.pending.lock().entry((channel.clone(), connection)) {
-            // A change is always the opposite of the one before.
-            Entry::Occupied(entry) => {
-                entry.remove();
-            }
-            Entry::Vacant(entry) => {
-                entry.insert(joined);
-            }
-        }
+        let of = (channel.clone(), connection);
+        self.pending.lock().insert(of, joined);
         self.told.notify_one();
     }
 
@@ -71,19 +63,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_undone_is_not_told() {
+    async fn the_last_word_is_told() {
         let membership = Membership::default();
         let news = ChannelName::new("news").unwrap();
         let [a, b] = [ConnectionId::random(), ConnectionId::random()];
         membership.joined(&news, a);
         membership.joined(&news, b);
         membership.left(&news, a);
+        let mut changes = membership.changes().await;
+        changes.sort_by_key(|change| change.joined);
         let change = |connection, joined| Change {
             channel: news.clone(),
             connection,
             joined,
         };
-        assert_eq!(membership.changes().await, [change(b, true)]);
+        assert_eq!(changes, [change(a, false), change(b, true)]);
         membership.left(&news, b);
         assert_eq!(membership.changes().await, [change(b, false)]);
     }
