@@ -30,7 +30,7 @@ macro_rules! tests {
 pub(crate) use tests;
 
 /// Nodes under load: on each, some publish, and some listen.
-struct Load {
+pub struct Load {
     nodes: Vec<Arc<Node>>,
     clients: Vec<JoinHandle<(Client, Vec<Heard>)>>,
     publishers: Vec<JoinHandle<usize>>,
@@ -41,7 +41,7 @@ struct Load {
 
 /// What became of it.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Account {
+pub struct Account {
     accepted: usize,
     lost: usize,
     twice: usize,
@@ -53,7 +53,7 @@ const PUBLISHERS: usize = 3;
 const CHANNELS: [&str; 2] = ["x", "y"];
 
 impl Load {
-    async fn start(kit: &impl Kit) -> Self {
+    pub async fn start(kit: &impl Kit) -> Self {
         let mut load = Self {
             nodes: Vec::new(),
             clients: Vec::new(),
@@ -99,7 +99,7 @@ impl Load {
     }
 
     /// Waits until so many more were accepted, and returns how long that took.
-    async fn more(&self, events: usize) -> Duration {
+    pub async fn more(&self, events: usize) -> Duration {
         let begun = Instant::now();
         let enough = self.accepted.load(Ordering::Relaxed) + events;
         while self.accepted.load(Ordering::Relaxed) < enough {
@@ -109,7 +109,7 @@ impl Load {
         begun.elapsed()
     }
 
-    async fn end(self, what: &str) -> Account {
+    pub async fn end(self, what: &str) -> Account {
         self.stop.store(true, Ordering::Relaxed);
         let mut counts = Vec::new();
         for publisher in self.publishers {
@@ -165,8 +165,16 @@ impl Account {
         }
     }
 
+    /// Nothing is lost in silence, and nothing is heard twice.
     #[track_caller]
-    fn check(&self) {
+    pub fn check_told(&self) {
+        assert!(self.lost == 0 || self.gaps > 0, "{self:?}");
+        assert_eq!((self.twice, self.reordered), (0, 0), "{self:?}");
+    }
+
+    /// Nothing is lost, and nothing is heard twice.
+    #[track_caller]
+    pub fn check(&self) {
         let accepted = self.accepted;
         let right = Self {
             accepted,

@@ -74,7 +74,7 @@ impl Redis {
     pub fn new(pool: Arc<RedisPool>, url: RedisUrl, name: String, retention: Retention) -> Self {
         Self {
             pool,
-            url,
+            url: url.for_key(&name),
             name,
             retention,
             running: Mutex::new(None),

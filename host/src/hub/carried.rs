@@ -94,6 +94,14 @@ impl Space {
         let Some(number) = number.filter(|number| carried(*number)) else {
             return 0;
         };
+        // A server that took over from another may not know that it was published already, and accept it again.
+        if let Some(id) = frame.own_id()
+            && let Some(channel) = state.channels.get(number)
+            && channel.history.position(id, &state.ids).is_some()
+        {
+            self.hub.counters().add_duplicate();
+            return 0;
+        }
         let delivered = self.keep_and_deliver(state, number, frame);
         state.trim(settings.history_total_bytes, settings.history_age);
         drop(guard);

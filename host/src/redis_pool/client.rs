@@ -148,11 +148,11 @@ impl RedisClient {
             commands::encode(name, &words)
         };
         let reply = self.link.call(words("EVALSHA", script.digest())?).await?;
-        match value::parse(&self.url().address(), &reply) {
+        match value::parse(&self.url().place(), &reply) {
             // The server is new, or has forgotten its scripts. The text itself makes it known again.
             Err(RedisError::Other(error)) if error.starts_with("NOSCRIPT") => {
                 let reply = self.link.call(words("EVAL", script.text())?).await?;
-                value::parse(&self.url().address(), &reply)
+                value::parse(&self.url().place(), &reply)
             }
             answer => answer,
         }
@@ -165,7 +165,7 @@ impl RedisClient {
             .runtime()
             .spawn(async move { Push::open(&dialer, &url).await });
         opened.await.unwrap_or_else(|error| {
-            let address = self.url().address();
+            let address = self.url().place();
             Err(RedisError::Unavailable(format!(
                 "Redis at {address}: {error}"
             )))
@@ -207,7 +207,7 @@ impl RedisClient {
             .link
             .call(commands::encode(command, arguments)?)
             .await?;
-        value::parse(&self.url().address(), &reply)
+        value::parse(&self.url().place(), &reply)
     }
 
     fn unexpected(&self, command: &str, answer: &Value) -> RedisError {
@@ -220,7 +220,7 @@ impl RedisClient {
         };
         RedisError::Other(format!(
             "Redis at {} answered {command} with {kind}, which is no answer to it",
-            self.url().address()
+            self.url().place()
         ))
     }
 }

@@ -63,12 +63,13 @@ impl Dialer {
         self.timeout
     }
 
-    /// Opens a connection to the server, logs in and sees that it answers.
+    /// Opens a connection to the server, which is found first where there are several, logs in and sees that it answers.
     pub(super) async fn open(&self, url: &RedisUrl) -> Result<Connection, RedisError> {
         let opened = timeout(self.timeout, async {
-            let mut connection = Replies::new(self.socket(url).await?);
-            log_in(&mut connection, url).await?;
-            Ok(connection)
+            match self.find(url).await? {
+                Some(found) => self.open_one(&found).await,
+                None => self.open_one(url).await,
+            }
         });
         opened.await.unwrap_or_else(|_| {
             let hint = match url.is_tls() {
@@ -77,10 +78,16 @@ impl Dialer {
             };
             Err(RedisError::Unavailable(format!(
                 "Redis at {} did not take a connection within {:?}; check the address, {hint}",
-                url.address(),
+                url.place(),
                 self.timeout
             )))
         })
+    }
+
+    pub(super) async fn open_one(&self, url: &RedisUrl) -> Result<Connection, RedisError> {
+        let mut connection = Replies::new(self.socket(url).await?);
+        log_in(&mut connection, url).await?;
+        Ok(connection)
     }
 
     async fn socket(&self, url: &RedisUrl) -> Result<Box<dyn Socket>, RedisError> {
@@ -183,6 +190,21 @@ async fn ask(
     command: &str,
     arguments: &[impl AsRef<[u8]>],
 ) -> Result<Option<String>, RedisError> {
+    match query(connection, url, command, arguments).await? {
+        Reply::Whole(reply) => Ok(reply
+            .strip_prefix(b"-")
+            .map(|text| String::from_utf8_lossy(text).trim_end().to_owned())),
+        Reply::TooLarge => Ok(None),
+    }
+}
+
+/// Sends a command and waits for its answer.
+pub(super) async fn query(
+    connection: &mut Connection,
+    url: &RedisUrl,
+    command: &str,
+    arguments: &[impl AsRef<[u8]>],
+) -> Result<Reply, RedisError> {
     let command = commands::encode(command, arguments)?;
     let answer = async {
         connection.socket().write_all(&command).await?;
@@ -190,10 +212,7 @@ async fn ask(
         connection.next().await
     };
     match answer.await {
-        Ok(Reply::Whole(reply)) => Ok(reply
-            .strip_prefix(b"-")
-            .map(|text| String::from_utf8_lossy(text).trim_end().to_owned())),
-        Ok(Reply::TooLarge) => Ok(None),
+        Ok(reply) => Ok(reply),
         Err(error) => Err(RedisError::Unavailable(format!(
             "Redis at {} broke off while the connection was made: {error}{}",
             url.address(),

@@ -3,13 +3,15 @@
 use thiserror::Error;
 
 /// Errors that do not name the server, because Redis puts them where they belong: in front of its text.
-const NOT_READY: [&str; 6] = [
+const NOT_READY: [&str; 8] = [
     "LOADING",
     "READONLY",
     "MASTERDOWN",
     "CLUSTERDOWN",
     "BUSY",
     "TRYAGAIN",
+    "MOVED",
+    "ASK",
 ];
 
 /// Why Redis did not do what it was asked. Every text is for people and holds no password.

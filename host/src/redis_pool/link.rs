@@ -28,6 +28,8 @@ pub(super) struct Link {
     status: watch::Receiver<Status>,
     /// Told when a command got no answer: the connection may be dead without a sign.
     doubt: Arc<Notify>,
+    /// Told when the server says that another one is in charge now.
+    misled: Arc<Notify>,
     _supervisor: AbortOnDropHandle<()>,
 }
 
@@ -49,11 +51,13 @@ impl Link {
     pub(super) fn new(url: RedisUrl, dialer: Arc<Dialer>) -> Self {
         let (sender, status) = watch::channel(Status::Connecting);
         let doubt = Arc::new(Notify::new());
+        let misled = Arc::new(Notify::new());
         let supervisor = Supervisor {
             url: url.clone(),
             dialer: dialer.clone(),
             status: sender,
             doubt: doubt.clone(),
+            misled: misled.clone(),
         };
         let _supervisor = AbortOnDropHandle::new(dialer.runtime().spawn(supervisor.run()));
         Self {
@@ -61,6 +65,7 @@ impl Link {
             dialer,
             status,
             doubt,
+            misled,
             _supervisor,
         }
     }
@@ -106,7 +111,12 @@ impl Link {
         let line = self.up()?;
         let limit = self.dialer.timeout();
         match timeout(limit, line.call(command)).await {
-            Ok(Ok(reply)) => Ok(reply),
+            Ok(Ok(reply)) => {
+                if self.url.servers().tell_of_another(&reply) {
+                    self.misled.notify_one();
+                }
+                Ok(reply)
+            }
             Ok(Err(_)) => Err(self.unavailable(
                 "went away before it answered; whether it did what it was asked is not known",
             )),
@@ -121,7 +131,7 @@ impl Link {
     }
 
     fn unavailable(&self, what: &str) -> RedisError {
-        RedisError::Unavailable(format!("Redis at {} {what}", self.url.address()))
+        RedisError::Unavailable(format!("Redis at {} {what}", self.url.place()))
     }
 }
 
@@ -131,11 +141,12 @@ struct Supervisor {
     dialer: Arc<Dialer>,
     status: watch::Sender<Status>,
     doubt: Arc<Notify>,
+    misled: Arc<Notify>,
 }
 
 impl Supervisor {
     async fn run(self) {
-        let address = self.url.address();
+        let address = self.url.place();
         let mut connection = match self.dialer.open(&self.url).await {
             Ok(connection) => connection,
             Err(error) => {
@@ -179,6 +190,9 @@ impl Supervisor {
         loop {
             tokio::select! {
                 error = &mut driver => return error.to_string(),
+                () = self.misled.notified() => {
+                    return "the server says that another one is in charge now".into();
+                }
                 () = self.doubt.notified() => {}
                 () = sleep(self.heartbeat()) => {}
             }

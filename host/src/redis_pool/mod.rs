@@ -13,6 +13,7 @@
 //! - `push`: a connection of its own that hears channels.
 //! - `script`: a script that runs on the server.
 //! - `dial`: name, socket, TLS, login.
+//! - `servers`: which server it is, where there are several: Sentinel, Cluster.
 //! - `backoff`: how long to wait before the next attempt.
 //!
 //! # One connection for all
@@ -32,6 +33,7 @@ mod link;
 mod push;
 mod replies;
 mod script;
+mod servers;
 #[cfg(test)]
 pub(crate) mod testing;
 mod url;
@@ -53,6 +55,7 @@ pub use self::{
     error::RedisError,
     push::{Heard, Push},
     script::Script,
+    servers::Servers,
     url::RedisUrl,
     value::{Part, flatten},
 };

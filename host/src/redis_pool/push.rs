@@ -38,6 +38,8 @@ pub enum Heard {
     },
     /// It hears this channel from now on.
     Subscribed(Vec<u8>),
+    /// It hears this channel no longer: as it was asked, or because the channel is another server's now.
+    Unsubscribed(Vec<u8>),
     /// Somebody published more than is taken.
     TooLarge,
     /// The server refuses what it was asked. It says why.
@@ -56,12 +58,20 @@ impl Push {
 
     /// Asks to hear channels. Each is confirmed by [`Heard::Subscribed`].
     pub async fn subscribe(&mut self, channels: &[String]) -> Result<(), RedisError> {
-        self.send("SUBSCRIBE", channels).await
+        let sharded = self.url.servers().are_cluster();
+        let command = if sharded { "SSUBSCRIBE" } else { "SUBSCRIBE" };
+        self.send(command, channels).await
     }
 
     /// Asks to hear channels no longer.
     pub async fn unsubscribe(&mut self, channels: &[String]) -> Result<(), RedisError> {
-        self.send("UNSUBSCRIBE", channels).await
+        let sharded = self.url.servers().are_cluster();
+        let command = if sharded {
+            "SUNSUBSCRIBE"
+        } else {
+            "UNSUBSCRIBE"
+        };
+        self.send(command, channels).await
     }
 
     /// The next thing that it hears. An error means that the connection is of no use any more.
@@ -119,7 +129,7 @@ impl Push {
     fn broken(&self, reason: &dyn fmt::Display) -> RedisError {
         RedisError::Unavailable(format!(
             "the subscription at Redis at {} broke: {reason}",
-            self.url.address()
+            self.url.place()
         ))
     }
 }
@@ -144,6 +154,7 @@ fn heard(reply: &[u8]) -> Option<Heard> {
             let kind = match bytes(parts.next())?.as_slice() {
                 b"message" => PushKind::Message,
                 b"subscribe" => PushKind::Subscribe,
+                b"unsubscribe" => PushKind::Unsubscribe,
                 _ => return None,
             };
             (kind, parts)
@@ -152,11 +163,12 @@ fn heard(reply: &[u8]) -> Option<Heard> {
     };
     let channel = bytes(parts.next())?;
     match kind {
-        PushKind::Message => Some(Heard::Message {
+        PushKind::Message | PushKind::SMessage => Some(Heard::Message {
             channel,
             payload: bytes(parts.next())?,
         }),
-        PushKind::Subscribe => Some(Heard::Subscribed(channel)),
+        PushKind::Subscribe | PushKind::SSubscribe => Some(Heard::Subscribed(channel)),
+        PushKind::Unsubscribe | PushKind::SUnsubscribe => Some(Heard::Unsubscribed(channel)),
         _ => None,
     }
 }
@@ -186,7 +198,11 @@ mod tests {
             (">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$2\r\nhi\r\n", message()),
             ("*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n", subscribed()),
             (">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n", subscribed()),
-            (">3\r\n$11\r\nunsubscribe\r\n$1\r\nc\r\n:1\r\n", None),
+            (
+                ">3\r\n$11\r\nunsubscribe\r\n$1\r\nc\r\n:1\r\n",
+                Some(Heard::Unsubscribed(b"c".to_vec())),
+            ),
+            (">3\r\n$8\r\nsmessage\r\n$1\r\nc\r\n$2\r\nhi\r\n", message()),
             ("*2\r\n$4\r\npong\r\n$0\r\n\r\n", None),
             ("+PONG\r\n", None),
             (">1\r\n$7\r\nmessage\r\n", None),

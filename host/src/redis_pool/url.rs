@@ -5,7 +5,7 @@
 
 use std::{fmt, net::Ipv4Addr, net::Ipv6Addr};
 
-use super::RedisError;
+use super::{RedisError, servers::Servers};
 
 /// The port of Redis where none is given.
 const DEFAULT_PORT: u16 = 6379;
@@ -23,6 +23,8 @@ pub struct RedisUrl {
     user: Option<String>,
     password: Option<String>,
     database: u32,
+    /// What is to be found at the address.
+    servers: Servers,
 }
 
 impl RedisUrl {
@@ -65,7 +67,51 @@ impl RedisUrl {
             user,
             password,
             database: database_of(path)?,
+            servers: Servers::One,
         })
+    }
+
+    /// The same, but what is at the address is this.
+    pub fn with_servers(self, servers: Servers) -> Self {
+        Self { servers, ..self }
+    }
+
+    /// The same, for keys with this name in braces: in a cluster it leads to the server that has them.
+    pub fn for_key(mut self, name: &str) -> Self {
+        if let Servers::Cluster { key, .. } = &mut self.servers {
+            *key = name.to_owned();
+        }
+        self
+    }
+
+    /// What is to be found at the address.
+    pub fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    /// One server at another place, to be spoken to in the same way.
+    pub(super) fn at(&self, host: &str, port: u16) -> Self {
+        Self {
+            host: host.to_owned(),
+            port,
+            servers: Servers::One,
+            ..self.clone()
+        }
+    }
+
+    /// The same in another database.
+    pub(super) fn in_database(self, database: u32) -> Self {
+        Self { database, ..self }
+    }
+
+    /// The same without user and password.
+    pub(super) fn without_login(&self) -> Self {
+        Self {
+            user: None,
+            password: None,
+            database: 0,
+            ..self.clone()
+        }
     }
 
     /// `host:port` in the one form in which addresses are compared: lower case, IPv6 shortened and in brackets.
@@ -85,6 +131,17 @@ impl RedisUrl {
     /// Whether the connection is encrypted.
     pub fn is_tls(&self) -> bool {
         self.tls
+    }
+
+    /// Where it is, for messages.
+    pub fn place(&self) -> String {
+        match &self.servers {
+            Servers::One => self.address(),
+            Servers::Sentinels { master, .. } => {
+                format!("{master} (sentinel {})", self.address())
+            }
+            Servers::Cluster { .. } => format!("{} (cluster)", self.address()),
+        }
     }
 
     /// The host; an IPv6 address without brackets.
@@ -166,7 +223,7 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-fn place_of(text: &str) -> Result<(String, u16), RedisError> {
+pub(super) fn place_of(text: &str) -> Result<(String, u16), RedisError> {
     let after_brackets = text.rfind(']').map_or(0, |at| at + 1);
     let (host, port) = match text[after_brackets..].rfind(':') {
         Some(colon) => {

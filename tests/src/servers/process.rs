@@ -135,6 +135,11 @@ impl<P: Program> Server<P> {
         }
     }
 
+    /// Whether it was stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.process.is_none()
+    }
+
     /// Starts it, again if it runs, on the port that it has, with the data that it had written.
     #[track_caller]
     pub fn restart(&mut self) {

@@ -135,6 +135,7 @@ impl Log {
             &payload,
             events.as_bytes(),
             age.as_bytes(),
+            self.publish_command(),
         ];
         let answer = self.run(&PUBLISH, &keys, &arguments).await?;
         let accepted = (|| {
@@ -254,7 +255,11 @@ impl Log {
     /// Has the newest position pushed over a Redis channel, and returns it.
     pub(super) async fn tell(&self, push: &str) -> Result<u64, RedisError> {
         let answer = self
-            .run(&TELL, &[self.name.as_bytes()], &[push.as_bytes()])
+            .run(
+                &TELL,
+                &[self.name.as_bytes()],
+                &[push.as_bytes(), self.publish_command()],
+            )
             .await?;
         let position = number(&answer).ok_or_else(|| self.odd("asking"))?;
         self.newest.saw(position);
@@ -303,6 +308,14 @@ impl Log {
         (id_of(epoch, position) == id).then_some(position)
     }
 
+    /// In a cluster, what is published is told by the server alone that has the log, over connections to it: in order.
+    fn publish_command(&self) -> &'static [u8] {
+        match self.client.url().servers().are_cluster() {
+            true => b"SPUBLISH",
+            false => b"PUBLISH",
+        }
+    }
+
     fn retention(&self) -> (String, String) {
         (
             self.retention.events.max(1).to_string(),
@@ -339,7 +352,7 @@ impl Log {
         RedisError::Other(format!(
             "Redis at {} gave an answer to {what} that cannot be read; does another program write the keys that begin \
              with {:?}?",
-            self.client.url().address(),
+            self.client.url().place(),
             self.name
         ))
     }

@@ -70,7 +70,7 @@ impl Requests {
             _ => Err(BrokerError::Unavailable(format!(
                 "the subscription at Redis at {} is broken and will be made again as soon as it can be; channels that \
                  this node does not hear yet cannot be registered on until then",
-                self.log.client().url().address()
+                self.log.client().url().place()
             ))),
         }
     }
@@ -113,7 +113,7 @@ impl Receiver {
     /// Delivers for ever, over one connection after the other.
     pub(super) async fn run(mut self) {
         let client = self.log.client().clone();
-        let address = client.url().address();
+        let address = client.url().place();
         let mut backoff = Backoff::new();
         loop {
             let since = Instant::now();
@@ -160,9 +160,9 @@ impl Receiver {
                 match self.push.next().await? {
                     Heard::Subscribed(_) => missing -= 1,
                     // Of a channel that is read anyway after this.
-                    Heard::Message { .. } | Heard::TooLarge => {}
+                    Heard::Message { .. } | Heard::TooLarge | Heard::Unsubscribed(_) => {}
                     Heard::Refused(error) => {
-                        let address = self.log.client().url().address();
+                        let address = self.log.client().url().place();
                         return Err(RedisError::refused(&address, &error));
                     }
                 }
@@ -174,7 +174,7 @@ impl Receiver {
             Ok(confirmed) => confirmed,
             Err(_) => Err(RedisError::Unavailable(format!(
                 "Redis at {} did not confirm the subscription within {limit:?}",
-                self.log.client().url().address()
+                self.log.client().url().place()
             ))),
         }
     }
@@ -223,7 +223,7 @@ impl Receiver {
             Some(asked) if asked.elapsed() > client.timeout().max(TELL) => {
                 Err(RedisError::Unavailable(format!(
                     "Redis at {} does not push any more what is published there",
-                    client.url().address()
+                    client.url().place()
                 )))
             }
             _ => Ok(()),
@@ -252,6 +252,15 @@ impl Receiver {
                     let _ = waiting.send(());
                 }
             }
+            Heard::Unsubscribed(channel) => {
+                let channel = String::from_utf8(channel).unwrap_or_default();
+                if channel == self.own || self.channels.contains(&channel) {
+                    let place = self.log.client().url().place();
+                    return Err(RedisError::Unavailable(format!(
+                        "Redis at {place} has given the channels to another server"
+                    )));
+                }
+            }
             // It is read instead.
             Heard::TooLarge => {
                 self.sink.broke();
@@ -259,7 +268,7 @@ impl Receiver {
             }
             Heard::Refused(error) => {
                 return Err(RedisError::refused(
-                    &self.log.client().url().address(),
+                    &self.log.client().url().place(),
                     &error,
                 ));
             }

@@ -9,6 +9,7 @@
 -- ARGV[3]  the event
 -- ARGV[4]  how many events a channel keeps
 -- ARGV[5]  for how many microseconds it keeps them
+-- ARGV[6]  `PUBLISH`, or `SPUBLISH` in a cluster
 --
 -- Returns the position, 1 if the event was there already, and the epoch; or nothing where there is no log.
 
@@ -40,5 +41,5 @@ if KEYS[3] then
   redis.call('PEXPIRE', KEYS[3], milliseconds)
 end
 -- Where nothing is kept of what was before, those who listen must know themselves whether they heard it.
-redis.call('PUBLISH', ARGV[1], position .. ' ' .. (previous or '-') .. ' ' .. epoch .. '\n' .. ARGV[3])
+redis.call(ARGV[6], ARGV[1], position .. ' ' .. (previous or '-') .. ' ' .. epoch .. '\n' .. ARGV[3])
 return {position, 0, epoch}
