@@ -118,6 +118,22 @@ impl Node {
         self.feed.publish(&name(channel), &event).await
     }
 
+    /// Waits until these hear a channel.
+    pub async fn until_members(&self, channel: &str, members: &[String]) {
+        let begun = std::time::Instant::now();
+        loop {
+            let present = self.feed.presence(&name(channel), 100).await;
+            if present.as_deref() == Ok(members) {
+                return;
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{present:?} and not {members:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Publishes events with these numbers as their data, and returns their ids.
     pub async fn publish_numbers(
         &self,

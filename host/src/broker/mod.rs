@@ -34,7 +34,7 @@ use thiserror::Error;
 use self::feed::Sink;
 use crate::{
     event::Event,
-    hub::{carried::Placed, channel::ChannelName},
+    hub::{carried::Placed, channel::ChannelName, membership::Change},
 };
 
 /// Why a broker did not do what it was asked.
@@ -93,9 +93,39 @@ pub trait Broker: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Page, BrokerError>;
 
+    /// Who hears channels at other nodes, where the broker can tell.
+    fn presence(&self) -> Option<&dyn Presence> {
+        None
+    }
+
     /// The position of the event with an id, as far as it can be known: of the channel itself, or of another one of the
     /// publisher if there is just one event with that id.
     async fn place(&self, channel: &ChannelName, id: &str) -> Result<Option<u64>, BrokerError>;
+}
+
+/// How long a node that does not say so any more is taken for alive.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+/// Tells who hears channels, across nodes. As [`Broker`], nothing here waits for longer than the timeout of the broker.
+#[async_trait]
+pub trait Presence: Send + Sync {
+    /// Says that this node lives, for [`LEASE`]; nodes that have not said so for longer are forgotten. False if others have
+    /// taken it for dead meanwhile: then it is to say so again, and to tell of all its members.
+    async fn renew(&self) -> Result<bool, BrokerError>;
+
+    /// Tells of connections of this node that came to hear channels or no longer do, at most 1000. What was told before
+    /// may be told again. False as in [`Presence::renew`].
+    async fn tell(&self, changes: &[Change]) -> Result<bool, BrokerError>;
+
+    /// How many connections of other nodes hear a channel.
+    async fn others(&self, channel: &ChannelName) -> Result<u64, BrokerError>;
+
+    /// The ids of connections of other nodes that hear a channel, at most so many, in no particular order.
+    async fn other_members(
+        &self,
+        channel: &ChannelName,
+        limit: usize,
+    ) -> Result<Vec<String>, BrokerError>;
 }
 
 /// An event that a broker accepted.

@@ -114,17 +114,25 @@ impl Publisher {
         Ok(space.remove(connection, &ChannelName::new(channel)?)?)
     }
 
-    /// How many connections of this node hear a channel.
-    pub fn subscribers(&self, channel: &str) -> Result<u64, PublisherError> {
+    /// How many connections hear a channel: of all nodes, where the broker can tell.
+    pub async fn subscribers(&self, channel: &str) -> Result<u64, PublisherError> {
         let space = self.started()?;
-        Ok(space.subscribers(&ChannelName::new(channel)?))
+        let channel = ChannelName::new(channel)?;
+        match &self.shared.feed {
+            Some(feed) => Ok(feed.subscribers(&channel).await?),
+            None => Ok(space.subscribers(&channel)),
+        }
     }
 
-    /// The ids of the connections of this node that hear a channel, sorted, at most [`PRESENCE_LIMIT`].
+    /// The ids of the connections that hear a channel, sorted, at most [`PRESENCE_LIMIT`]: of all nodes, where the broker
+    /// can tell.
     pub async fn presence(&self, channel: &str) -> Result<Vec<String>, PublisherError> {
         let space = self.started()?;
         let channel = ChannelName::new(channel)?;
-        Ok(space.presence(&channel, PRESENCE_LIMIT).await)
+        match &self.shared.feed {
+            Some(feed) => Ok(feed.presence(&channel, PRESENCE_LIMIT).await?),
+            None => Ok(space.presence(&channel, PRESENCE_LIMIT).await),
+        }
     }
 
     /// The newest events of a channel's history, oldest first.

@@ -4,6 +4,7 @@
 //!
 //! - [`Redis`]: the broker.
 //! - [`log`]: what is kept on the server, and the scripts that change and read it in one step each.
+//! - [`presence`]: who hears channels at which node.
 //! - [`receiver`]: the connection that events are pushed over.
 //!
 //! # What is where
@@ -17,25 +18,26 @@
 //! [`feed`](super::feed).
 
 mod log;
+mod presence;
 mod receiver;
 
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::{
     log::Log,
+    presence::Members,
     receiver::{Receiver, Requests},
 };
-use super::{Accepted, Broker, BrokerError, Page, Retention, feed::Sink};
+use super::{Accepted, Broker, BrokerError, Page, Presence, Retention, feed::Sink};
 use crate::{
     event::Event,
     hub::channel::ChannelName,
@@ -49,7 +51,7 @@ pub struct Redis {
     /// The name of the log.
     name: String,
     retention: Retention,
-    running: Mutex<Option<Arc<Running>>>,
+    running: OnceLock<Running>,
 }
 
 /// What there is once it was started.
@@ -60,6 +62,7 @@ struct Running {
     /// The Redis channel of this node alone.
     own: String,
     requests: Requests,
+    members: Members,
     _receiver: AbortOnDropHandle<()>,
 }
 
@@ -77,12 +80,12 @@ impl Redis {
             url: url.for_key(&name),
             name,
             retention,
-            running: Mutex::new(None),
+            running: OnceLock::new(),
         }
     }
 
-    fn running(&self) -> Result<Arc<Running>, BrokerError> {
-        let running = self.running.lock().clone();
+    fn running(&self) -> Result<&Running, BrokerError> {
+        let running = self.running.get();
         running.ok_or_else(|| BrokerError::Unavailable("the broker was not started".into()))
     }
 }
@@ -98,13 +101,16 @@ impl Broker for Redis {
         let own = log.own_channel();
         let (receiver, requests) = Receiver::open(log.clone(), own.clone(), sink).await?;
         let _receiver = AbortOnDropHandle::new(runtime.spawn(receiver.run()));
-        *self.running.lock() = Some(Arc::new(Running {
+        let running = Running {
+            members: Members::new(log.clone()),
             log,
             event_data,
             own,
             requests,
             _receiver,
-        }));
+        };
+        // It is started once, and again only after an error.
+        let _ = self.running.set(running);
         Ok(())
     }
 
@@ -139,6 +145,11 @@ impl Broker for Redis {
         let running = self.running()?;
         let page = running.log.read(channel, after, limit, running.event_data);
         Ok(page.await?)
+    }
+
+    fn presence(&self) -> Option<&dyn Presence> {
+        let running = self.running.get()?;
+        Some(&running.members)
     }
 
     async fn place(&self, channel: &ChannelName, id: &str) -> Result<Option<u64>, BrokerError> {

@@ -49,7 +49,7 @@ use serde::Deserialize;
 pub use self::address::{Address, AddressError, REDIS_PORT};
 pub use self::admin::{ADMIN_TOKEN, Admin, AdminError, is_token};
 pub use self::app::App;
-pub use self::broker::Broker;
+pub use self::broker::{Broker, redis_url};
 pub use self::capabilities::Capabilities;
 pub use self::error::{ConfigError, KeyPath, Mistake, Problem};
 pub use self::history::History;

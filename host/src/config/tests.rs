@@ -211,8 +211,7 @@ fn missing_keys() {
     );
     says(
         "[brokers.main]\ntype = \"memory\"\nurl = \"redis://:hunter2@x\"",
-        "1:1: brokers.main: `url` and `sync-channel` are keys of brokers with `type = \"redis\"`; drop them, or \
-         change the type",
+        "1:1: brokers.main: `url` is no key of a broker with `type = \"memory\"`; drop it, or change the type",
     );
 }
 

@@ -173,19 +173,26 @@ impl Shared {
                 self.name
             )));
         };
-        let url = match broker {
-            config::Broker::Memory => None,
-            config::Broker::Redis { url, .. } => Some(RedisUrl::parse(url.expose())?),
-        };
+        let broker = self.broker(broker)?;
         let key = PublisherKey::Labelled(label.into());
-        Ok(
-            self.publisher(key, &format!("broker {label}"), || match (broker, url) {
-                (config::Broker::Redis { sync_channel, .. }, Some(url)) => {
-                    Some(self.redis_broker(url, sync_channel))
-                }
-                _ => None,
-            }),
-        )
+        Ok(self.publisher(key, &format!("broker {label}"), || broker))
+    }
+
+    /// The broker that the operator configured; `None` where it is this node alone, in memory.
+    fn broker(&self, broker: &config::Broker) -> Result<Option<Box<dyn Broker>>, HostError> {
+        Ok(match broker {
+            config::Broker::Memory => None,
+            config::Broker::Redis {
+                url,
+                sync_channel,
+                sentinel,
+                cluster,
+                others,
+            } => {
+                let url = config::redis_url(url, sentinel.as_deref(), *cluster, others)?;
+                Some(self.redis_broker(url, sync_channel))
+            }
+        })
     }
 
     /// A text of the guest as it may stand in a log: without secrets, and not too long.

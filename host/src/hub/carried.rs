@@ -15,7 +15,7 @@ use super::{
     connection::Connection,
     frame::Frame,
     history::History,
-    membership::Membership,
+    membership::{Change, Membership},
     resume::{self, Ids, Order},
 };
 use crate::event::Event;
@@ -44,6 +44,23 @@ impl Space {
     pub fn membership(&self) -> Arc<Membership> {
         let mut state = self.hub.lock();
         state.memberships.entry(self.number).or_default().clone()
+    }
+
+    /// All members of this space, as if they had come just now.
+    pub fn members(&self) -> Vec<Change> {
+        let state = self.hub.lock();
+        let members = state.members.iter();
+        let changes = members.flat_map(|member| {
+            let channels = member.channels.iter();
+            let channels = channels.filter_map(|number| state.channels.get(*number));
+            let own = channels.filter(|channel| channel.space == self.number);
+            own.map(|channel| Change {
+                channel: channel.name.clone(),
+                connection: member.id,
+                joined: true,
+            })
+        });
+        changes.collect()
     }
 
     /// From now on all that is published on the channel after this position is delivered here.

@@ -97,6 +97,10 @@ impl Members {
         Some(member)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().map(|(_, member)| member)
+    }
+
     pub(super) fn numbers(&self) -> Vec<u32> {
         self.members.iter().map(|(number, _)| number).collect()
     }

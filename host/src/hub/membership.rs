@@ -26,6 +26,7 @@ pub struct Change {
 }
 
 impl Membership {
+    /// A connection came to hear a channel.
     pub(super) fn joined(&self, channel: &ChannelName, connection: ConnectionId) {
         self.note(channel, connection, true);
     }
@@ -37,6 +38,27 @@ impl Membership {
     fn note(&self, channel: &ChannelName, connection: ConnectionId, joined: bool) {
         let of = (channel.clone(), connection);
         self.pending.lock().insert(of, joined);
+        self.told.notify_one();
+    }
+
+    /// Adds changes.
+    pub fn extend(&self, changes: impl IntoIterator<Item = Change>) {
+        let mut pending = self.pending.lock();
+        for change in changes {
+            pending.insert((change.channel, change.connection), change.joined);
+        }
+        drop(pending);
+        self.told.notify_one();
+    }
+
+    /// Gives back changes that were taken: what was told of since is the last word.
+    pub fn give_back(&self, changes: Vec<Change>) {
+        let mut pending = self.pending.lock();
+        for change in changes {
+            let of = (change.channel, change.connection);
+            pending.entry(of).or_insert(change.joined);
+        }
+        drop(pending);
         self.told.notify_one();
     }
 

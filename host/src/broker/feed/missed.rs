@@ -23,7 +23,7 @@ const BYTES: usize = 16 << 20;
 /// What an event counts beside its data.
 const EVENT_COST: usize = 256;
 /// After something that failed, it is tried again after this time.
-const RETRY: Duration = Duration::from_millis(100);
+pub(super) const RETRY: Duration = Duration::from_millis(100);
 /// How long the push may take to tell how far it is.
 const SYNC: Duration = Duration::from_secs(1);
 

@@ -6,6 +6,7 @@
 //! - [`channel`]: one of them: order, holes, what is held back.
 //! - [`sink`]: where the broker tells what it pushes.
 //! - [`missed`]: catching up with what was missed.
+//! - [`presence`]: telling other nodes who hears which channel here.
 //! - [`returning`]: what clients need that come back.
 //!
 //! # Which channels
@@ -21,13 +22,14 @@
 
 mod channel;
 mod missed;
+mod presence;
 mod returning;
 mod sink;
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     fmt,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -39,8 +41,11 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use self::channel::{Channel, Deliver, Phase};
 pub use self::sink::Sink;
+use self::{
+    channel::{Channel, Deliver, Phase},
+    presence::announce,
+};
 use super::{Broker, BrokerError};
 use crate::{
     event::Event,
@@ -59,7 +64,11 @@ const ECHO: Duration = Duration::from_secs(1);
 /// The channels of a publisher that this node listens to. Dropping it ends that.
 pub struct Feed {
     core: Arc<Core>,
+    /// Members that other nodes are to be told of.
+    pending: Arc<Membership>,
     _keeper: AbortOnDropHandle<()>,
+    /// Tells them, once the broker was started.
+    announcer: OnceLock<AbortOnDropHandle<()>>,
 }
 
 struct Core {
@@ -124,14 +133,50 @@ impl Feed {
             state: Mutex::default(),
             complete: watch::Sender::new(0),
         });
-        let _keeper =
-            AbortOnDropHandle::new(runtime.spawn(keep(Arc::downgrade(&core), idle, membership)));
-        Self { core, _keeper }
+        let pending = Arc::<Membership>::default();
+        let keeper = keep(Arc::downgrade(&core), idle, membership, pending.clone());
+        Self {
+            core,
+            pending,
+            _keeper: AbortOnDropHandle::new(runtime.spawn(keeper)),
+            announcer: OnceLock::new(),
+        }
     }
 
     /// Starts the broker.
     pub async fn start(&self) -> Result<(), BrokerError> {
-        self.core.broker.start(Sink::new(&self.core)).await
+        self.core.broker.start(Sink::new(&self.core)).await?;
+        if self.core.broker.presence().is_some() {
+            self.announcer.get_or_init(|| {
+                let announce = announce(Arc::downgrade(&self.core), self.pending.clone());
+                AbortOnDropHandle::new(self.core.runtime.spawn(announce))
+            });
+        }
+        Ok(())
+    }
+
+    /// How many connections hear a channel: of all nodes, where the broker can tell.
+    pub async fn subscribers(&self, channel: &ChannelName) -> Result<u64, BrokerError> {
+        let others = match self.core.broker.presence() {
+            Some(presence) => presence.others(channel).await?,
+            None => 0,
+        };
+        Ok(others + self.core.space.subscribers(channel))
+    }
+
+    /// The ids of the connections that hear a channel, sorted, at most so many: of all nodes, where the broker can tell.
+    pub async fn presence(
+        &self,
+        channel: &ChannelName,
+        limit: usize,
+    ) -> Result<Vec<String>, BrokerError> {
+        let mut members = self.core.space.presence(channel, limit).await;
+        if let Some(presence) = self.core.broker.presence() {
+            members.extend(presence.other_members(channel, limit).await?);
+            members.sort_unstable();
+            members.truncate(limit);
+        }
+        Ok(members)
     }
 
     /// Lets a connection hear a channel from now on, after what it missed since its Last-Event-ID.
@@ -310,7 +355,12 @@ async fn open(core: Weak<Core>, channel: ChannelName) {
 }
 
 /// Looks for channels that nobody hears any more, for ever.
-async fn keep(core: Weak<Core>, idle: Arc<Notify>, membership: Arc<Membership>) {
+async fn keep(
+    core: Weak<Core>,
+    idle: Arc<Notify>,
+    membership: Arc<Membership>,
+    pending: Arc<Membership>,
+) {
     let mut next = None;
     loop {
         let changes = tokio::select! {
@@ -322,8 +372,12 @@ async fn keep(core: Weak<Core>, idle: Arc<Notify>, membership: Arc<Membership>) 
         {
             let at = Instant::now() + LINGER;
             let mut state = core.state.lock();
-            let left = changes.into_iter().filter(|change| !change.joined);
-            state.idle.extend(left.map(|change| (at, change.channel)));
+            let left = changes.iter().filter(|change| !change.joined);
+            let left = left.map(|change| (at, change.channel.clone()));
+            state.idle.extend(left);
+        }
+        if core.broker.presence().is_some() {
+            pending.extend(changes);
         }
         next = core.stop_idle(Instant::now());
     }

@@ -323,6 +323,16 @@ impl Log {
         )
     }
 
+    /// What the names of its keys begin with.
+    pub(super) fn base(&self) -> &str {
+        &self.name
+    }
+
+    /// One of its keys.
+    pub(super) fn key(&self, what: &str) -> String {
+        format!("{}:{what}", self.name)
+    }
+
     fn stream(&self, channel: &ChannelName) -> String {
         format!("{}:e:{channel}", self.name)
     }
@@ -348,7 +358,7 @@ impl Log {
         format!("{}:n:{:016x}", self.name, rand::random::<u64>())
     }
 
-    fn odd(&self, what: &str) -> RedisError {
+    pub(super) fn odd(&self, what: &str) -> RedisError {
         RedisError::Other(format!(
             "Redis at {} gave an answer to {what} that cannot be read; does another program write the keys that begin \
              with {:?}?",

@@ -104,7 +104,7 @@ impl Host for State {
         publisher: Resource<Publisher>,
         channel: String,
     ) -> HostResult<u64> {
-        Ok(self.table.get(&publisher)?.subscribers(&channel)?)
+        Ok(self.table.get(&publisher)?.subscribers(&channel).await?)
     }
 
     async fn presence(
@@ -170,7 +170,7 @@ impl<T: Send> publishing_async::HostWithStore<T> for HasSelf<State> {
         publisher: Resource<Publisher>,
         channel: String,
     ) -> HostResult<u64> {
-        Ok(behind(accessor, &publisher)?.subscribers(&channel)?)
+        Ok(behind(accessor, &publisher)?.subscribers(&channel).await?)
     }
 
     async fn presence(

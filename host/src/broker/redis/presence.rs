@@ -1,0 +1,183 @@
+//! Who hears channels at which node.
+//!
+//! Each node has a name of its own and says every now and then that it lives. One that does not is taken for dead after
+//! [`LEASE`], and others forget its members. Should it live after all, it takes another name and tells all anew.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
+use redis::Value;
+
+use super::{
+    super::{BrokerError, LEASE, Presence},
+    log::Log,
+};
+use crate::{
+    hub::{channel::ChannelName, membership::Change},
+    redis_pool::Script,
+};
+
+static RENEW: Script = Script::new(include_str!("scripts/presence_renew.lua"));
+static TELL: Script = Script::new(include_str!("scripts/presence_tell.lua"));
+static READ: Script = Script::new(include_str!("scripts/presence_read.lua"));
+
+/// Scripts that are under way at a time.
+const CALLS: usize = 64;
+
+/// The members that nodes have told of.
+pub(super) struct Members {
+    log: Arc<Log>,
+    node: Mutex<Node>,
+}
+
+#[derive(Clone)]
+struct Node {
+    name: String,
+    /// Whether it has said that it lives.
+    known: bool,
+}
+
+/// Those who came to hear a channel, and those who left.
+#[derive(Default)]
+struct Batch {
+    came: Vec<String>,
+    left: Vec<String>,
+}
+
+impl Members {
+    pub(super) fn new(log: Arc<Log>) -> Self {
+        Self {
+            log,
+            node: Mutex::new(Node::new()),
+        }
+    }
+
+    fn node(&self) -> Node {
+        self.node.lock().clone()
+    }
+
+    /// Tells of members of one channel.
+    async fn tell_of(
+        &self,
+        node: &str,
+        channel: ChannelName,
+        batch: Batch,
+    ) -> Result<bool, BrokerError> {
+        let keys = [
+            self.log.key("nodes"),
+            self.log.key(&format!("c:{channel}")),
+            self.log.key(&format!("m:{channel}:{node}")),
+            self.log.key(&format!("o:{node}")),
+        ];
+        let keys = keys.each_ref().map(|key| key.as_bytes());
+        let came = batch.came.len().to_string();
+        let mut arguments = vec![
+            node.as_bytes(),
+            channel.as_str().as_bytes(),
+            came.as_bytes(),
+        ];
+        let names = batch.came.iter().chain(&batch.left);
+        arguments.extend(names.map(|name| name.as_bytes()));
+        let answer = self.log.client().run(&TELL, &keys, &arguments).await?;
+        Ok(answer == Value::Int(1))
+    }
+
+    /// How many there are at other nodes, and the names of so many.
+    async fn read(
+        &self,
+        channel: &ChannelName,
+        limit: usize,
+    ) -> Result<(u64, Vec<String>), BrokerError> {
+        let node = self.node().name;
+        let (nodes, counts) = (self.log.key("nodes"), self.log.key(&format!("c:{channel}")));
+        let members = self.log.key(&format!("m:{channel}:"));
+        let limit = limit.to_string();
+        let keys = [nodes.as_bytes(), counts.as_bytes()];
+        let arguments = [node.as_bytes(), members.as_bytes(), limit.as_bytes()];
+        let answer = self.log.client().run(&READ, &keys, &arguments).await?;
+        let read = || {
+            let Value::Array(parts) = answer else {
+                return None;
+            };
+            let [Value::Int(total), Value::Array(names)] = parts.as_slice() else {
+                return None;
+            };
+            let name = |name: &Value| match name {
+                Value::BulkString(name) => String::from_utf8(name.clone()).ok(),
+                _ => None,
+            };
+            let names: Option<Vec<_>> = names.iter().map(name).collect();
+            Some((u64::try_from(*total).ok()?, names?))
+        };
+        Ok(read().ok_or_else(|| self.log.odd("asking who hears a channel"))?)
+    }
+}
+
+#[async_trait]
+impl Presence for Members {
+    async fn renew(&self) -> Result<bool, BrokerError> {
+        let node = self.node();
+        let (nodes, dead, base) = (self.log.key("nodes"), self.log.key("dead"), self.log.base());
+        let lease = LEASE.as_micros().to_string();
+        let known = if node.known { b"1" } else { b"0" };
+        let keys = [nodes.as_bytes(), dead.as_bytes()];
+        let arguments = [
+            node.name.as_bytes(),
+            lease.as_bytes(),
+            known,
+            base.as_bytes(),
+        ];
+        let answer = self.log.client().run(&RENEW, &keys, &arguments).await?;
+        let alive = answer == Value::Int(1);
+        let mut current = self.node.lock();
+        match alive {
+            true => current.known = true,
+            false => *current = Node::new(),
+        }
+        Ok(alive)
+    }
+
+    async fn tell(&self, changes: &[Change]) -> Result<bool, BrokerError> {
+        let mut batches: HashMap<ChannelName, Batch> = HashMap::new();
+        for change in changes {
+            let batch = batches.entry(change.channel.clone()).or_default();
+            let name = change.connection.to_string();
+            match change.joined {
+                true => batch.came.push(name),
+                false => batch.left.push(name),
+            }
+        }
+        let node = &self.node().name;
+        let calls = batches.into_iter();
+        let calls = calls.map(|(channel, batch)| self.tell_of(node, channel, batch));
+        let mut calls = stream::iter(calls).buffer_unordered(CALLS);
+        let mut alive = true;
+        while let Some(told) = calls.next().await {
+            alive &= told?;
+        }
+        Ok(alive)
+    }
+
+    async fn others(&self, channel: &ChannelName) -> Result<u64, BrokerError> {
+        Ok(self.read(channel, 0).await?.0)
+    }
+
+    async fn other_members(
+        &self,
+        channel: &ChannelName,
+        limit: usize,
+    ) -> Result<Vec<String>, BrokerError> {
+        Ok(self.read(channel, limit).await?.1)
+    }
+}
+
+impl Node {
+    fn new() -> Self {
+        Self {
+            name: format!("{:016x}", rand::random::<u64>()),
+            known: false,
+        }
+    }
+}
