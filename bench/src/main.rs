@@ -5,6 +5,7 @@
 //!
 //! | module | concept |
 //! |---|---|
+//! | `brokers` | brokers, each beside its own client |
 //! | `contenders` | who is measured: how each is built or found, started and spoken to; one file each |
 //! | `loads` | what each is put to; one file each |
 //! | `serve` | the contenders that live in this binary |
@@ -15,6 +16,7 @@
 //! | `http` | the few requests that are no streams |
 //! | `pipeline` | publishing by one request for each event |
 
+mod brokers;
 mod contenders;
 mod figures;
 mod http;
@@ -42,6 +44,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure brokers, each beside its own client used bare
+    Brokers(brokers::Options),
     /// Serve as one of the contenders that live in this binary
     #[command(hide = true, subcommand)]
     Serve(serve::Serve),
@@ -51,6 +55,7 @@ fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Serve(serve)) => serve.run().map(|()| ExitCode::SUCCESS),
+        Some(Command::Brokers(brokers)) => brokers.run().map(|()| ExitCode::SUCCESS),
         None => cli.run.run(),
     }
 }
