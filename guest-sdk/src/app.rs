@@ -1,6 +1,6 @@
 //! What a guest implements, and how it becomes the component's exports.
 
-use crate::{Disconnection, Request, Result};
+use crate::{Disconnection, Publisher, Request, Result};
 
 /// A guest: what the host calls.
 ///
@@ -34,6 +34,21 @@ pub trait Disconnected {
     ///
     /// There is nobody to report an error to. What is written to standard error becomes a line of the host's log.
     fn disconnected(disconnection: Disconnection);
+}
+
+/// An optional hook beside [`App`]: export it with `export!(MyApp, occupancy)`, or `export!(MyApp, disconnected, occupancy)`
+/// where both are wanted. It is the place to begin and to end what is only worth doing while somebody hears it, such as
+/// reading a feed.
+///
+/// What is told is what the host has found at that moment: a channel that is vacated and occupied again at once may be told
+/// of neither. Over a broker that knows who hears a channel at other nodes, one node of all is told; over any other, each
+/// node of its own connections.
+pub trait Occupancy {
+    /// Somebody hears the channel, and nobody did before.
+    fn channel_occupied(publisher: Publisher, channel: String);
+
+    /// Nobody hears the channel any more.
+    fn channel_vacated(publisher: Publisher, channel: String);
 }
 
 /// Makes an [`App`] the component's exports; once in every guest.
@@ -79,5 +94,24 @@ macro_rules! export {
         };
         #[cfg(not(target_family = "wasm"))]
         const _: () = $crate::__export::is_disconnected::<$app>();
+    };
+    ($app:ty, occupancy) => {
+        $crate::export!($app);
+        $crate::export!(@occupancy $app);
+    };
+    ($app:ty, disconnected, occupancy) => {
+        $crate::export!($app, disconnected);
+        $crate::export!(@occupancy $app);
+    };
+    (@occupancy $app:ty) => {
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            type Exports = $crate::__export::Exports<$app>;
+            $crate::__export::bindings::occupancy::export_occupancy_hooks!(
+                Exports with_types_in $crate::__export::bindings::occupancy
+            );
+        };
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = $crate::__export::is_occupancy::<$app>();
     };
 }

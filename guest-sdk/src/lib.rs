@@ -44,7 +44,7 @@
 //!
 //! | module | concept |
 //! |---|---|
-//! | `app` | what a guest implements: [`App`], [`Disconnected`], and [`export!`] |
+//! | `app` | what a guest implements: [`App`], its hooks [`Disconnected`] and [`Occupancy`], and [`export!`] |
 //! | `request` | [`Request`]: what a client asks, and how it is answered or upgraded |
 //! | `params` | [`Params`]: decoded names and values of queries and forms |
 //! | `response` | [`Response`] |
@@ -87,7 +87,7 @@ mod sys;
 pub mod testing;
 mod time;
 
-pub use app::{App, Disconnected};
+pub use app::{App, Disconnected, Occupancy};
 pub use connection::{CloseReason, Disconnection, Upgrade};
 pub use error::{Error, Result};
 pub use event::{Event, EventId, Message, Payload};
@@ -123,8 +123,12 @@ pub mod __export {
     pub const fn is_app<A: crate::App>() {}
     /// As `is_app`, for the hook.
     pub const fn is_disconnected<A: crate::Disconnected>() {}
+    /// As `is_app`, for the hook for channels.
+    pub const fn is_occupancy<A: crate::Occupancy>() {}
     /// As `is_app`, for the asynchronous flavour.
     pub const fn is_asynchronous_app<A: crate::asynchronous::App>() {}
     /// As `is_app`, for the hook of the asynchronous flavour.
     pub const fn is_asynchronous_disconnected<A: crate::asynchronous::Disconnected>() {}
+    /// As `is_app`, for the hook for channels of the asynchronous flavour.
+    pub const fn is_asynchronous_occupancy<A: crate::asynchronous::Occupancy>() {}
 }

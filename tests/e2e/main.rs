@@ -39,6 +39,7 @@ mod lifecycle;
 mod limits;
 mod llm_relay;
 mod node_limits;
+mod occupancy;
 mod outgoing;
 mod proxy;
 mod race;

@@ -156,7 +156,7 @@ typedef struct {
 typedef struct fanfare_sse_requests_response_t {
   // 200 to 599.
   uint16_t   status;
-  // Names and values as RFC 9110 allows them. `connection`, `content-length`, `keep-alive`,
+  // Names and values as RFC 9110 allows them. `connection`, `content-length`, `keep-alive`, `trailer`,
   // `transfer-encoding` and `upgrade` are the host's; a response that sets one of them is `invalid`.
   app_list_tuple2_string_list_u8_t   headers;
   // At most the app's limit `response-body` (8 MiB unless configured otherwise), else `limited`.

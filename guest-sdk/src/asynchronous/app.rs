@@ -1,6 +1,6 @@
 //! What an asynchronous guest implements, and how it becomes the component's exports.
 
-use super::{Disconnection, Request, Result};
+use super::{Disconnection, Publisher, Request, Result};
 
 /// A guest: what the host calls. As the [blocking one](crate::App), and may wait while other calls go on.
 ///
@@ -31,6 +31,20 @@ pub trait Disconnected {
     /// Called once for every connection that has ended, see
     /// [`Disconnected::disconnected`](crate::Disconnected::disconnected).
     async fn disconnected(disconnection: Disconnection);
+}
+
+/// An optional hook beside [`App`]: export it with `export!(MyApp, occupancy)`, or `export!(MyApp, disconnected, occupancy)`
+/// where both are wanted. As the [blocking one](crate::Occupancy).
+#[allow(
+    async_fn_in_trait,
+    reason = "an instance has one thread: no future has to be `Send`"
+)]
+pub trait Occupancy {
+    /// Somebody hears the channel, and nobody did before.
+    async fn channel_occupied(publisher: Publisher, channel: String);
+
+    /// Nobody hears the channel any more.
+    async fn channel_vacated(publisher: Publisher, channel: String);
 }
 
 /// Makes an [`App`](crate::asynchronous::App) the component's exports; once in every guest.
@@ -79,5 +93,24 @@ macro_rules! __export_asynchronous {
         };
         #[cfg(not(target_family = "wasm"))]
         const _: () = $crate::__export::is_asynchronous_disconnected::<$app>();
+    };
+    ($app:ty, occupancy) => {
+        $crate::__export_asynchronous!($app);
+        $crate::__export_asynchronous!(@occupancy $app);
+    };
+    ($app:ty, disconnected, occupancy) => {
+        $crate::__export_asynchronous!($app, disconnected);
+        $crate::__export_asynchronous!(@occupancy $app);
+    };
+    (@occupancy $app:ty) => {
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            type Exports = $crate::__export::AsynchronousExports<$app>;
+            $crate::__export::bindings::asynchronous::occupancy::export_occupancy_hooks_async!(
+                Exports with_types_in $crate::__export::bindings::asynchronous::occupancy
+            );
+        };
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = $crate::__export::is_asynchronous_occupancy::<$app>();
     };
 }

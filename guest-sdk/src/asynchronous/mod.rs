@@ -57,7 +57,7 @@ pub use crate::{
     CloseReason, Disconnection, Error, Event, EventId, Message, Params, Payload, Receipt, Response,
     Result, Upgrade, config, redis, registry,
 };
-pub use app::{App, Disconnected};
+pub use app::{App, Disconnected, Occupancy};
 
 use std::time::Duration;
 

@@ -1,14 +1,17 @@
 //! The host as a test sees it.
 
-use std::{cell::RefCell, fmt, marker::PhantomData, pin::pin, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell, collections::BTreeSet, fmt, marker::PhantomData, pin::pin, rc::Rc,
+    time::Duration,
+};
 
 use super::{
     Outcome, Request, Stream, Upstream,
     fake::{Fake, RequestState},
 };
 use crate::{
-    App, Disconnected, Disconnection, Event, Result, asynchronous,
-    flavour::{Asynchronous, Blocking, Request as Handle},
+    App, Disconnected, Disconnection, Event, Occupancy, Result, asynchronous,
+    flavour::{Asynchronous, Blocking, Publisher, Request as Handle},
     http,
     redis::Value,
     sys,
@@ -16,7 +19,7 @@ use crate::{
 
 /// A node that runs one app, in memory and on a clock of its own.
 ///
-/// Code that calls this crate runs inside its `run`, `start`, `handle` or `disconnected`.
+/// Code that calls this crate runs inside its `run`, `start`, `handle`, `disconnected` or `occupancy`.
 pub struct Host<F> {
     fake: Rc<Fake>,
     flavour: PhantomData<F>,
@@ -186,6 +189,24 @@ impl<F: 'static> Host<F> {
         (state, Handle::from_sys(handle))
     }
 
+    /// What changed since the app was told: publisher, channel, and whether it is occupied now.
+    fn take_occupancy(&self) -> Vec<(sys::Publisher, String, bool)> {
+        let mut state = self.fake.state();
+        let registrations = state
+            .streams
+            .iter()
+            .flat_map(|stream| &stream.registrations);
+        let occupied: BTreeSet<_> = registrations.cloned().collect();
+        let told = std::mem::replace(&mut state.occupied, occupied.clone());
+        let vacated = told.difference(&occupied).map(|channel| (channel, false));
+        let changes = vacated.chain(occupied.difference(&told).map(|channel| (channel, true)));
+        let changes = changes.map(|((publisher, channel), occupied)| {
+            let publisher = sys::Publisher::known(&self.fake, *publisher);
+            (publisher, channel.clone(), occupied)
+        });
+        changes.collect()
+    }
+
     fn take_disconnections(&self) -> Vec<Disconnection> {
         std::mem::take(&mut self.fake.state().disconnections)
     }
@@ -216,6 +237,24 @@ impl Host<Blocking> {
         let ended = self.take_disconnections();
         let count = ended.len();
         self.run(|| ended.into_iter().for_each(A::disconnected));
+        count
+    }
+
+    /// Calls the app's [`channel_vacated`](Occupancy::channel_vacated) and
+    /// [`channel_occupied`](Occupancy::channel_occupied) for what changed since this was called before. Returns how many
+    /// channels those were.
+    pub fn occupancy<A: Occupancy>(&self) -> usize {
+        let changes = self.take_occupancy();
+        let count = changes.len();
+        self.run(|| {
+            for (publisher, channel, occupied) in changes {
+                let publisher = Publisher::from_sys(publisher);
+                match occupied {
+                    true => A::channel_occupied(publisher, channel),
+                    false => A::channel_vacated(publisher, channel),
+                }
+            }
+        });
         count
     }
 }
@@ -256,6 +295,22 @@ impl Host<Asynchronous> {
         self.run(async {
             for gone in ended {
                 A::disconnected(gone).await;
+            }
+        });
+        count
+    }
+
+    /// As in the blocking flavour, one after the other.
+    pub fn occupancy<A: asynchronous::Occupancy>(&self) -> usize {
+        let changes = self.take_occupancy();
+        let count = changes.len();
+        self.run(async {
+            for (publisher, channel, occupied) in changes {
+                let publisher = Publisher::from_sys(publisher);
+                match occupied {
+                    true => A::channel_occupied(publisher, channel).await,
+                    false => A::channel_vacated(publisher, channel).await,
+                }
             }
         });
         count

@@ -109,13 +109,12 @@ pub const LEASE: Duration = Duration::from_secs(10);
 /// Tells who hears channels, across nodes. As [`Broker`], nothing here waits for longer than the timeout of the broker.
 #[async_trait]
 pub trait Presence: Send + Sync {
-    /// Says that this node lives, for [`LEASE`]; nodes that have not said so for longer are forgotten. False if others have
-    /// taken it for dead meanwhile: then it is to say so again, and to tell of all its members.
-    async fn renew(&self) -> Result<bool, BrokerError>;
+    /// Says that this node lives, for [`LEASE`]; nodes that have not said so for longer are forgotten.
+    async fn renew(&self) -> Result<Told, BrokerError>;
 
     /// Tells of connections of this node that came to hear channels or no longer do, at most 1000. What was told before
-    /// may be told again. False as in [`Presence::renew`].
-    async fn tell(&self, changes: &[Change]) -> Result<bool, BrokerError>;
+    /// may be told again.
+    async fn tell(&self, changes: &[Change]) -> Result<Told, BrokerError>;
 
     /// How many connections of other nodes hear a channel.
     async fn others(&self, channel: &ChannelName) -> Result<u64, BrokerError>;
@@ -126,6 +125,15 @@ pub trait Presence: Send + Sync {
         channel: &ChannelName,
         limit: usize,
     ) -> Result<Vec<String>, BrokerError>;
+}
+
+/// What a broker says when it is told of members.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Others have taken this node for dead meanwhile: it is to say again that it lives, and to tell of all its members.
+    pub forgotten: bool,
+    /// Channels that became occupied by this, or vacated, on all nodes together. No other node is told of it.
+    pub occupancy: Vec<(ChannelName, bool)>,
 }
 
 /// An event that a broker accepted.

@@ -12,6 +12,7 @@ use crate::{
         HubError, Published, Space,
         channel::{ChannelName, NameError},
         connection::Connection,
+        occupancy::Occupancies,
     },
 };
 
@@ -30,6 +31,7 @@ struct Shared {
     space: Space,
     /// `None` where it is of this node alone, in memory.
     feed: Option<Feed>,
+    occupancies: Arc<Occupancies>,
     /// Set when the broker has started; a failed start may be tried again.
     started: OnceCell<()>,
 }
@@ -54,11 +56,20 @@ pub enum PublisherError {
 impl Publisher {
     /// A publisher of the channels of this space: of this node alone, or of all nodes that have the broker of the feed.
     pub fn new(name: String, space: Space, feed: Option<Feed>) -> Self {
+        let occupancies = match &feed {
+            Some(feed) => feed.occupancies().clone(),
+            None => {
+                let occupancies = Arc::<Occupancies>::default();
+                space.tell_occupancy(occupancies.clone());
+                occupancies
+            }
+        };
         Self {
             shared: Arc::new(Shared {
                 name,
                 space,
                 feed,
+                occupancies,
                 started: OnceCell::new(),
             }),
         }
@@ -87,6 +98,11 @@ impl Publisher {
             None => space.register(connection, &channel)?,
         }
         Ok(())
+    }
+
+    /// Channels that become occupied or vacated: on all nodes together where the broker can tell, else on this one.
+    pub fn occupancies(&self) -> &Arc<Occupancies> {
+        &self.shared.occupancies
     }
 
     /// Whether registering may wait.

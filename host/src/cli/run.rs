@@ -186,7 +186,7 @@ async fn apps(
     for (name, app) in &config.apps {
         let outgoing = Outgoing::new(&app.capabilities, &app.http)
             .with_context(|| format!("`apps.{name}.http.ca-file`"))?;
-        let (shared, ended) = Shared::new(
+        let (shared, happenings) = Shared::new(
             name.clone(),
             app,
             redis.clone(),
@@ -204,7 +204,7 @@ async fn apps(
             &guest,
             &origin,
             shared,
-            ended,
+            happenings,
             development,
         )?);
     }

@@ -29,11 +29,10 @@ use super::{
     engine::Guests,
     log::Room,
     scope::Scope,
-    shared::Shared,
+    shared::{Happenings, Shared},
     threads::{Lane, Panicked},
     version::VersionId,
 };
-use crate::hub::ended::EndedReceiver;
 
 /// How long after a failed start the next one is tried: at first, and at most.
 const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -117,7 +116,7 @@ impl App {
         guest: &Checked,
         origin: &str,
         shared: Shared,
-        ended: EndedReceiver,
+        happenings: Happenings,
         development: bool,
     ) -> Result<Arc<Self>, GuestError> {
         let (shared, lane) = (Arc::new(shared), guests.threads.lane());
@@ -141,7 +140,9 @@ impl App {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
+        let Happenings { ended, publishers } = happenings;
         app.tasks.spawn(app.clone().run_hooks(ended));
+        app.tasks.spawn(app.clone().run_occupancy_hooks(publishers));
         tokio::spawn(app.clone().expire());
         Ok(app)
     }

@@ -26,7 +26,10 @@ use self::{
     jobs::{Counted, Job},
 };
 use super::{
-    bindings::{asynchronous::AppAsyncIndices, asynchronous_hooks::DisconnectHooksAsyncIndices},
+    bindings::{
+        asynchronous::AppAsyncIndices, asynchronous_hooks::DisconnectHooksAsyncIndices,
+        asynchronous_occupancy::OccupancyHooksAsyncIndices,
+    },
     call::{Call, Failure, Outcome},
     check::Checked,
     engine::Guests,
@@ -59,7 +62,9 @@ struct Inner {
     pre: InstancePre<State>,
     exports: AppAsyncIndices,
     /// Where the guest exports the hook.
-    hooks: Option<DisconnectHooksAsyncIndices>,
+    disconnect: Option<DisconnectHooksAsyncIndices>,
+    /// The same for this one.
+    occupancy: Option<OccupancyHooksAsyncIndices>,
     /// How many calls an instance serves.
     calls: usize,
     /// The app and the version, for the log.
@@ -77,16 +82,20 @@ impl Asynchronous {
         checked: &Checked,
     ) -> wasmtime::Result<Self> {
         let Checked {
-            component, hooked, ..
+            component, hooks, ..
         } = checked;
         let pre = linker.instantiate_pre(component)?;
         let inner = Inner {
             exports: AppAsyncIndices::new(&pre)?,
             named: named.clone(),
-            hooks: match hooked {
-                true => Some(DisconnectHooksAsyncIndices::new(&pre)?),
-                false => None,
-            },
+            disconnect: hooks
+                .disconnect
+                .then(|| DisconnectHooksAsyncIndices::new(&pre))
+                .transpose()?,
+            occupancy: hooks
+                .occupancy
+                .then(|| OccupancyHooksAsyncIndices::new(&pre))
+                .transpose()?,
             pre,
             guests: guests.clone(),
             lane: lane.clone(),
@@ -101,11 +110,6 @@ impl Asynchronous {
             instances: Mutex::default(),
             started: AtomicUsize::new(0),
         })
-    }
-
-    /// Whether the guest wants to hear of connections that end.
-    pub fn is_hooked(&self) -> bool {
-        self.inner.hooks.is_some()
     }
 
     /// Calls the guest, for at most so long. A call whose future is dropped goes on, and nobody hears of it.

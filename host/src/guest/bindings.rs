@@ -77,3 +77,30 @@ pub mod asynchronous_hooks {
         },
     });
 }
+
+/// The optional export `occupancy-hook`.
+pub mod occupancy {
+    wasmtime::component::bindgen!({
+        world: "occupancy-hooks",
+        path: "../wit",
+        exports: { default: async },
+        with: {
+            "fanfare:sse/errors": super::fanfare::sse::errors,
+            "fanfare:sse/redis-clients": super::fanfare::sse::redis_clients,
+            "fanfare:sse/publishers": super::fanfare::sse::publishers,
+        },
+    });
+}
+
+/// The optional export `occupancy-hook-async`.
+pub mod asynchronous_occupancy {
+    wasmtime::component::bindgen!({
+        world: "occupancy-hooks-async",
+        path: "../wit",
+        with: {
+            "fanfare:sse/errors": super::fanfare::sse::errors,
+            "fanfare:sse/redis-clients": super::fanfare::sse::redis_clients,
+            "fanfare:sse/publishers": super::fanfare::sse::publishers,
+        },
+    });
+}

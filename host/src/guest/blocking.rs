@@ -8,18 +8,16 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{task::yield_now, time::timeout};
-use wasmtime::{
-    Store,
-    component::{Component, Linker},
-};
+use wasmtime::{Store, component::Linker};
 
 use super::{
     bindings::{
         App, AppIndices,
         hooks::{DisconnectHooks, DisconnectHooksIndices},
+        occupancy::{OccupancyHooks, OccupancyHooksIndices},
     },
     call::{self, Call, Failure, Outcome},
-    check::Flavour,
+    check::{Checked, Flavour},
     engine::Guests,
     limits::{CpuLimited, CpuTimeUsedUp},
     request::release_when_waiting,
@@ -38,7 +36,9 @@ pub struct Blocking {
     pre: wasmtime::component::InstancePre<State>,
     exports: AppIndices,
     /// Where the guest exports the hook.
-    hooks: Option<DisconnectHooksIndices>,
+    disconnect: Option<DisconnectHooksIndices>,
+    /// The same for this one.
+    occupancy: Option<OccupancyHooksIndices>,
     /// How many calls an instance serves.
     calls: usize,
     /// Instances that may serve another call, the last used last. `None` once newer code serves: then their places in
@@ -57,7 +57,8 @@ struct Instance {
 
 struct Exports {
     app: App,
-    hooks: Option<DisconnectHooks>,
+    disconnect: Option<DisconnectHooks>,
+    occupancy: Option<OccupancyHooks>,
 }
 
 impl Blocking {
@@ -66,16 +67,20 @@ impl Blocking {
         guests: &Guests,
         shared: &Arc<Shared>,
         linker: &Linker<State>,
-        component: &Component,
-        hooked: bool,
+        checked: &Checked,
     ) -> wasmtime::Result<Self> {
-        let pre = linker.instantiate_pre(component)?;
+        let pre = linker.instantiate_pre(&checked.component)?;
+        let hooks = checked.hooks;
         Ok(Self {
             exports: AppIndices::new(&pre)?,
-            hooks: match hooked {
-                true => Some(DisconnectHooksIndices::new(&pre)?),
-                false => None,
-            },
+            disconnect: hooks
+                .disconnect
+                .then(|| DisconnectHooksIndices::new(&pre))
+                .transpose()?,
+            occupancy: hooks
+                .occupancy
+                .then(|| OccupancyHooksIndices::new(&pre))
+                .transpose()?,
             pre,
             guests: guests.clone(),
             calls: match shared.instances.calls {
@@ -85,11 +90,6 @@ impl Blocking {
             shared: shared.clone(),
             idle: Mutex::new(Some(Vec::new())),
         })
-    }
-
-    /// Whether the guest wants to hear of connections that end.
-    pub fn is_hooked(&self) -> bool {
-        self.hooks.is_some()
     }
 
     /// Calls the guest, for at most so long. To be polled on the threads of guests. Dropping the future drops the
@@ -129,10 +129,13 @@ impl Blocking {
             Some(exports) => exports,
             None => {
                 let made = self.pre.instantiate_async(&mut *store).await?;
-                let hooks = self.hooks.as_ref();
+                let (disconnect, occupancy) = (self.disconnect.as_ref(), self.occupancy.as_ref());
                 instance.exports.insert(Exports {
                     app: self.exports.load(&mut *store, &made)?,
-                    hooks: hooks
+                    disconnect: disconnect
+                        .map(|hooks| hooks.load(&mut *store, &made))
+                        .transpose()?,
+                    occupancy: occupancy
                         .map(|hooks| hooks.load(&mut *store, &made))
                         .transpose()?,
                 })
@@ -146,9 +149,23 @@ impl Blocking {
                 handler.call_handle(store, request).await
             }
             Call::Disconnected(gone) => {
-                if let Some(hooks) = &exports.hooks {
+                if let Some(hooks) = &exports.disconnect {
                     let hook = hooks.fanfare_sse_disconnect_hook();
                     hook.call_disconnected(store, &gone).await?;
+                }
+                Ok(Ok(()))
+            }
+            Call::Occupancy(told) => {
+                if let Some(hooks) = &exports.occupancy {
+                    let publisher = store.data_mut().table.push(told.publisher)?;
+                    let (hook, channel) = (hooks.fanfare_sse_occupancy_hook(), &told.channel);
+                    match told.occupied {
+                        true => {
+                            hook.call_channel_occupied(store, publisher, channel)
+                                .await?
+                        }
+                        false => hook.call_channel_vacated(store, publisher, channel).await?,
+                    }
                 }
                 Ok(Ok(()))
             }

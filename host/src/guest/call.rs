@@ -4,6 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTableError};
 
+use crate::broker::publisher::Publisher;
+
 use super::{
     bindings::fanfare::sse::{connections::Disconnection, errors::Error},
     limits::Limit,
@@ -28,6 +30,19 @@ pub enum Call {
     Handle(Arc<Request>),
     /// The hook for a connection that has ended.
     Disconnected(Box<Disconnection>),
+    /// The hook for a channel that became occupied or vacated.
+    Occupancy(Box<Occupancy>),
+}
+
+/// A channel that became occupied or vacated.
+#[derive(Debug, Clone)]
+pub struct Occupancy {
+    /// Whose channel it is.
+    pub publisher: Publisher,
+    /// Its name.
+    pub channel: String,
+    /// Whether somebody hears it now.
+    pub occupied: bool,
 }
 
 /// What became of a call: the guest's own result, or why there is none.

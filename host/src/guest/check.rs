@@ -70,8 +70,17 @@ pub struct Checked {
     pub flavour: Flavour,
     /// Its code.
     pub component: Component,
-    /// Whether it wants to hear of connections that end.
-    pub hooked: bool,
+    /// What else it wants to hear of.
+    pub hooks: Hooks,
+}
+
+/// The optional exports of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hooks {
+    /// It wants to hear of connections that end.
+    pub disconnect: bool,
+    /// It wants to hear of channels that become occupied or vacated.
+    pub occupancy: bool,
 }
 
 /// Why a component is no guest.
@@ -197,7 +206,10 @@ fn check(guests: &Guests, bytes: &[u8]) -> Result<Checked, Problem> {
         version: VersionId::of(bytes),
         flavour,
         component,
-        hooked: exports(&shape, &flavour.export("disconnect-hook")),
+        hooks: Hooks {
+            disconnect: exports(&shape, &flavour.export("disconnect-hook")),
+            occupancy: exports(&shape, &flavour.export("occupancy-hook")),
+        },
     })
 }
 

@@ -16,7 +16,7 @@ use super::{
     asynchronous::Asynchronous,
     blocking::Blocking,
     call::{Call, Failure, Outcome},
-    check::{Checked, Flavour},
+    check::{Checked, Flavour, Hooks},
     engine::Guests,
     error::sentence,
     imports,
@@ -26,7 +26,7 @@ use super::{
     version::VersionId,
 };
 
-/// How long `start` and `disconnected` may take where the app has no limit of wall time: a handler may wait for its
+/// How long `start` and the hooks may take where the app has no limit of wall time: a handler may wait for its
 /// client as long as it likes, but somebody waits for these.
 const START_TIME: Duration = Duration::from_secs(60);
 const HOOK_TIME: Duration = Duration::from_secs(30);
@@ -44,6 +44,8 @@ pub struct Code {
     pub since: SystemTime,
     shared: Arc<Shared>,
     world: World,
+    /// What else the guest wants to hear of.
+    hooks: Hooks,
     /// The calls in flight, hooks included.
     calls: TaskTracker,
     /// Ends those that run on after their time.
@@ -68,8 +70,8 @@ impl Code {
         let Checked {
             version,
             flavour,
-            component,
-            hooked,
+            hooks,
+            ..
         } = checked;
         let named = Arc::new(Named {
             app: shared.name.clone(),
@@ -78,7 +80,7 @@ impl Code {
         let world = match flavour {
             Flavour::Blocking => {
                 let linker = imports::linker(guests.engine(*flavour))?;
-                World::Blocking(Blocking::new(guests, shared, &linker, component, *hooked)?)
+                World::Blocking(Blocking::new(guests, shared, &linker, checked)?)
             }
             Flavour::Asynchronous => {
                 let linker = imports::linker_async(guests.engine(*flavour))?;
@@ -92,18 +94,16 @@ impl Code {
             since: SystemTime::now(),
             shared: shared.clone(),
             world,
+            hooks: *hooks,
             calls: TaskTracker::new(),
             stop: CancellationToken::new(),
             why: OnceLock::new(),
         })
     }
 
-    /// Whether the guest wants to hear of connections that end.
-    pub fn is_hooked(&self) -> bool {
-        match &self.world {
-            World::Blocking(guest) => guest.is_hooked(),
-            World::Asynchronous(guest) => guest.is_hooked(),
-        }
+    /// What else the guest wants to hear of than requests.
+    pub fn hooks(&self) -> Hooks {
+        self.hooks
     }
 
     /// Whether it has instances beside those of its calls.
@@ -140,7 +140,7 @@ impl Code {
         let otherwise = match call {
             Call::Handle(_) => None,
             Call::Start => Some(START_TIME),
-            Call::Disconnected(_) => Some(HOOK_TIME),
+            Call::Disconnected(_) | Call::Occupancy(_) => Some(HOOK_TIME),
         };
         let wall_time = match self.shared.limits.wall_time {
             Duration::ZERO => otherwise,

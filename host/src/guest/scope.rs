@@ -35,6 +35,8 @@ pub enum Of {
     Request(RequestId),
     /// The call of its hook for the end of this connection.
     Disconnected(ConnectionId),
+    /// The call of its hook for a channel that became occupied, or vacated.
+    Occupancy(bool),
     /// An instance that many calls share.
     Instance(usize),
 }
@@ -58,6 +60,12 @@ impl Scope {
             }
             Of::Disconnected(connection) => {
                 error_span!(parent: None, "disconnected", %app, %version, %connection)
+            }
+            Of::Occupancy(true) => {
+                error_span!(parent: None, "channel-occupied", %app, %version)
+            }
+            Of::Occupancy(false) => {
+                error_span!(parent: None, "channel-vacated", %app, %version)
             }
             Of::Instance(instance) => {
                 error_span!(parent: None, "instance", %app, %version, instance)

@@ -6,6 +6,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::{
@@ -59,6 +60,17 @@ pub struct Shared {
     /// The node's brokers by label; which of them the app may use, `capabilities` says.
     brokers: Arc<BTreeMap<String, config::Broker>>,
     publishers: Mutex<HashMap<PublisherKey, Publisher>>,
+    /// Where a publisher is told that was made.
+    made: mpsc::UnboundedSender<Publisher>,
+}
+
+/// What is told to an app's hooks.
+#[derive(Debug)]
+pub struct Happenings {
+    /// Connections that ended.
+    pub ended: EndedReceiver,
+    /// Publishers that were made, each of which tells of its channels.
+    pub publishers: mpsc::UnboundedReceiver<Publisher>,
 }
 
 /// What makes two publishers the same.
@@ -73,7 +85,7 @@ enum PublisherKey {
 }
 
 impl Shared {
-    /// What the calls of this app share, and where its hub tells of connections that ended.
+    /// What the calls of this app share, and what is told to its hooks.
     pub fn new(
         name: String,
         app: &config::App,
@@ -81,7 +93,7 @@ impl Shared {
         brokers: Arc<BTreeMap<String, config::Broker>>,
         outgoing: Outgoing,
         engine: Engine,
-    ) -> (Self, EndedReceiver) {
+    ) -> (Self, Happenings) {
         let settings = hub::Settings {
             history_events: app.history.events,
             history_bytes: app.history.bytes as usize,
@@ -102,6 +114,7 @@ impl Shared {
             .values()
             .filter(|variable| variable.is_secret());
         let secrets = secrets.map(|variable| variable.value());
+        let (made, publishers) = mpsc::unbounded_channel();
         let reached = Arc::<Reached>::default();
         let log = GuestLog::new(secrets, app.limits.log_lines, reached.clone());
         let memory = app.limits.total_memory.max(app.limits.memory);
@@ -124,9 +137,11 @@ impl Shared {
             capabilities: app.capabilities.clone(),
             brokers,
             publishers: Mutex::default(),
+            made,
             name,
         };
-        (shared, ended)
+        let happenings = Happenings { ended, publishers };
+        (shared, happenings)
     }
 
     /// The app's publisher on this node alone.
@@ -256,6 +271,8 @@ impl Shared {
         let feed = broker().map(|broker| Feed::new(space.clone(), broker, runtime()));
         let publisher = Publisher::new(name.to_owned(), space, feed);
         publishers.insert(key, publisher.clone());
+        // Where nobody wants to hear of it, the app is gone.
+        let _ = self.made.send(publisher.clone());
         publisher
     }
 }

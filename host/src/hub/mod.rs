@@ -7,6 +7,7 @@
 //! - [`membership`]: who came to hear a channel of a broker, and who no longer does.
 //! - [`connection`]: one client's stream, as a guest holds it.
 //! - [`member`]: the same, as the hub has it.
+//! - [`occupancy`]: which channels somebody began to hear, and which nobody hears any more.
 //! - [`post`]: the hub's lock, and the way to the shards.
 //! - [`delivery`]: from here to the sockets: shards, queues, timers.
 //! - [`channel`]: who hears a channel, and its name.
@@ -38,6 +39,7 @@ mod frame;
 mod history;
 mod member;
 pub mod membership;
+pub mod occupancy;
 mod post;
 mod resume;
 mod slab;
@@ -67,6 +69,7 @@ use self::{
     frame::Frame,
     member::{Member, Members, Returned},
     membership::Membership,
+    occupancy::Occupancies,
     post::{Locked, Post},
     resume::Ids,
 };
@@ -171,6 +174,8 @@ struct State {
     spaces: u32,
     /// Who is told of the members of a space, by its number. Few are.
     memberships: HashMap<u32, Arc<Membership>>,
+    /// Who is told which channels of a space are heard.
+    occupancies: HashMap<u32, Arc<Occupancies>>,
     /// The ids of all events in the histories, and the next sequence number.
     ids: Ids,
     /// When to look at a channel's history for what has grown too old: one entry for each history that is watched,
@@ -193,6 +198,7 @@ impl Hub {
             channels: Channels::new(),
             spaces: 0,
             memberships: HashMap::new(),
+            occupancies: HashMap::new(),
             ids: Ids::new(),
             expiries: BinaryHeap::new(),
             history_cost: 0,
@@ -389,6 +395,11 @@ impl Hub {
                 if let Some(membership) = state.memberships.get(&channel.space) {
                     membership.left(&channel.name, member.id);
                 }
+                if channel.connections() == 0
+                    && let Some(occupancies) = state.occupancies.get(&channel.space)
+                {
+                    occupancies.note(channel.name.clone(), false);
+                }
             }
             state.forget_if_unused(*number);
         }
@@ -463,6 +474,11 @@ impl State {
         {
             if let Some(membership) = self.memberships.get(&channel.space) {
                 membership.left(&channel.name, id);
+            }
+            if channel.connections() == 0
+                && let Some(occupancies) = self.occupancies.get(&channel.space)
+            {
+                occupancies.note(channel.name.clone(), false);
             }
             let command = Command::Leave {
                 outlet: outlet.number,

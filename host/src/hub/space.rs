@@ -10,6 +10,7 @@ use super::{
     connection::{CloseReason, Connection, ConnectionId},
     delivery::command::Command,
     frame::Frame,
+    occupancy::Occupancies,
     resume::{self, Order, Replay},
 };
 use crate::event::{self, Event};
@@ -49,6 +50,12 @@ impl Space {
         self.hub.settings().event_data
     }
 
+    /// Tells this of channels that become occupied or vacated here, from now on.
+    pub fn tell_occupancy(&self, occupancies: Arc<Occupancies>) {
+        let mut state = self.hub.lock();
+        state.occupancies.insert(self.number, occupancies);
+    }
+
     /// Lets a connection hear a channel from now on, after what it missed since its Last-Event-ID.
     pub fn register(&self, connection: &Connection, channel: &ChannelName) -> Result<(), HubError> {
         self.join(connection, channel, Order::Hub)
@@ -83,6 +90,11 @@ impl Space {
             .find_or_insert(self.number, channel, forgotten);
         if let Some(entry) = state.channels.get_mut(number) {
             entry.join(member.outlet, &mut state.post);
+            if entry.connections() == 1
+                && let Some(occupancies) = state.occupancies.get(&self.number)
+            {
+                occupancies.note(channel.clone(), true);
+            }
         }
         if let Some(membership) = state.memberships.get(&self.number) {
             membership.joined(channel, member.id);

@@ -108,6 +108,14 @@ pub struct Publisher {
 }
 
 impl Publisher {
+    /// A handle to a publisher of which the fake has the number.
+    pub fn known(fake: &Rc<Fake>, index: usize) -> Self {
+        Self {
+            fake: fake.clone(),
+            index,
+        }
+    }
+
     pub fn in_memory() -> Self {
         Self::of(Fake::current(), PublisherKind::InMemory)
     }

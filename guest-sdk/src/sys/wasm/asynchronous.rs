@@ -1,11 +1,11 @@
-//! The worlds `app-async` and `disconnect-hooks-async`.
+//! The worlds `app-async`, `disconnect-hooks-async` and `occupancy-hooks-async`.
 
 use std::{marker::PhantomData, time::Duration};
 
 pub use wit_bindgen::spawn_local as spawn;
 
 use super::{
-    Connection, Request,
+    Connection, Publisher, Request,
     bindings::{
         asynchronous::{
             exports::fanfare::sse as exports,
@@ -14,17 +14,19 @@ use super::{
                 redis_async as wit_redis,
             },
             hooks::exports::fanfare::sse as hooks,
+            occupancy::exports::fanfare::sse as occupancy,
             wasi::clocks::monotonic_clock,
         },
         fanfare::sse::{
-            connections as wit_connections, errors as wit_errors, requests as wit_requests,
+            connections as wit_connections, errors as wit_errors, publishers as wit_publishers,
+            requests as wit_requests,
         },
     },
 };
 use crate::{
     CloseReason, Result,
-    asynchronous::{App, Disconnected},
-    flavour::Request as Handle,
+    asynchronous::{App, Disconnected, Occupancy},
+    flavour::{Publisher as PublisherHandle, Request as Handle},
 };
 
 /// The exports of a component, made of an [`App`]. Never a value: the host calls functions, not methods.
@@ -46,6 +48,16 @@ impl<A: App> exports::handler_async::Guest for Exports<A> {
 impl<A: Disconnected> hooks::disconnect_hook_async::Guest for Exports<A> {
     async fn disconnected(gone: wit_connections::Disconnection) {
         A::disconnected(gone.into()).await;
+    }
+}
+
+impl<A: Occupancy> occupancy::occupancy_hook_async::Guest for Exports<A> {
+    async fn channel_occupied(publisher: wit_publishers::Publisher, channel: String) {
+        A::channel_occupied(PublisherHandle::from_sys(Publisher(publisher)), channel).await;
+    }
+
+    async fn channel_vacated(publisher: wit_publishers::Publisher, channel: String) {
+        A::channel_vacated(PublisherHandle::from_sys(Publisher(publisher)), channel).await;
     }
 }
 

@@ -31,6 +31,21 @@ pub mod hooks {
     });
 }
 
+/// As the module before, for the other hook.
+pub mod occupancy {
+    wit_bindgen::generate!({
+        path: "wit",
+        world: "occupancy-hooks",
+        with: {
+            "fanfare:sse/errors@0.1.0": super::fanfare::sse::errors,
+            "fanfare:sse/redis-clients@0.1.0": super::fanfare::sse::redis_clients,
+            "fanfare:sse/publishers@0.1.0": super::fanfare::sse::publishers,
+        },
+        pub_export_macro: true,
+        export_macro_name: "export_occupancy_hooks",
+    });
+}
+
 /// What the asynchronous flavour has of its own; the rest is that of the blocking one.
 pub mod asynchronous {
     wit_bindgen::generate!({
@@ -64,6 +79,21 @@ pub mod asynchronous {
             },
             pub_export_macro: true,
             export_macro_name: "export_disconnect_hooks_async",
+        });
+    }
+
+    /// As the module of this name beside this one.
+    pub mod occupancy {
+        wit_bindgen::generate!({
+            path: "wit",
+            world: "occupancy-hooks-async",
+            with: {
+                "fanfare:sse/errors@0.1.0": super::super::fanfare::sse::errors,
+                "fanfare:sse/redis-clients@0.1.0": super::super::fanfare::sse::redis_clients,
+                "fanfare:sse/publishers@0.1.0": super::super::fanfare::sse::publishers,
+            },
+            pub_export_macro: true,
+            export_macro_name: "export_occupancy_hooks_async",
         });
     }
 }

@@ -1,19 +1,24 @@
-//! The worlds `app` and `disconnect-hooks`.
+//! The worlds `app`, `disconnect-hooks` and `occupancy-hooks`.
 
 use std::{marker::PhantomData, time::Duration};
 
 use super::{
-    Connection, Request,
+    Connection, Publisher, Request,
     bindings::{
         exports::fanfare::sse as exports,
         fanfare::sse::{
             closing, connections as wit_connections, errors as wit_errors,
-            publishing as wit_publishing, redis as wit_redis, requests as wit_requests,
+            publishers as wit_publishers, publishing as wit_publishing, redis as wit_redis,
+            requests as wit_requests,
         },
         hooks::exports::fanfare::sse as hooks,
+        occupancy::exports::fanfare::sse as occupancy,
     },
 };
-use crate::{App, CloseReason, Disconnected, Result, flavour::Request as Handle};
+use crate::{
+    App, CloseReason, Disconnected, Occupancy, Result,
+    flavour::{Publisher as PublisherHandle, Request as Handle},
+};
 
 /// The exports of a component, made of an [`App`]. Never a value: the host calls functions, not methods.
 pub struct Exports<A>(PhantomData<A>);
@@ -34,6 +39,16 @@ impl<A: App> exports::handler::Guest for Exports<A> {
 impl<A: Disconnected> hooks::disconnect_hook::Guest for Exports<A> {
     fn disconnected(gone: wit_connections::Disconnection) {
         A::disconnected(gone.into());
+    }
+}
+
+impl<A: Occupancy> occupancy::occupancy_hook::Guest for Exports<A> {
+    fn channel_occupied(publisher: wit_publishers::Publisher, channel: String) {
+        A::channel_occupied(PublisherHandle::from_sys(Publisher(publisher)), channel);
+    }
+
+    fn channel_vacated(publisher: wit_publishers::Publisher, channel: String) {
+        A::channel_vacated(PublisherHandle::from_sys(Publisher(publisher)), channel);
     }
 }
 

@@ -59,6 +59,8 @@ pub struct State {
     pub upstreams: BTreeMap<String, Answering>,
     pub streams: Vec<streams::Stream>,
     pub disconnections: Vec<Disconnection>,
+    /// The channels, by publisher, that the app was told are occupied.
+    pub occupied: BTreeSet<(usize, String)>,
     pub history_limit: usize,
     pub published: Vec<Published>,
     publishers: Vec<publishing::Publisher>,
@@ -82,6 +84,7 @@ impl Default for State {
             upstreams: BTreeMap::new(),
             streams: Vec::new(),
             disconnections: Vec::new(),
+            occupied: BTreeSet::new(),
             history_limit: publishing::HISTORY_EVENTS,
             published: Vec::new(),
             publishers: Vec::new(),

@@ -120,7 +120,7 @@ pub struct Stream {
     pub end: Option<CloseReason>,
     pub hang_up_at: Option<Duration>,
     /// Publishers, by their index in the state, and channels.
-    pub(super) registrations: BTreeSet<(usize, String)>,
+    pub registrations: BTreeSet<(usize, String)>,
     active_at: Duration,
     /// Who waits for the end.
     waiting: Vec<Waker>,

@@ -51,7 +51,7 @@ use crate::{
     event::Event,
     hub::{
         HubError, Published, Space, carried::Placed, channel::ChannelName, connection::Connection,
-        membership::Membership,
+        membership::Membership, occupancy::Occupancies,
     },
 };
 
@@ -79,6 +79,8 @@ struct Core {
     /// Told when there may be a channel that nobody needs any more.
     idle: Arc<Notify>,
     state: Mutex<State>,
+    /// Channels that became occupied or vacated: on all nodes where the broker can tell, else here.
+    occupancies: Arc<Occupancies>,
     /// All that was published up to this position, on channels that are live, was pushed.
     complete: watch::Sender<u64>,
 }
@@ -131,6 +133,7 @@ impl Feed {
             runtime: runtime.clone(),
             idle: idle.clone(),
             state: Mutex::default(),
+            occupancies: Arc::default(),
             complete: watch::Sender::new(0),
         });
         let pending = Arc::<Membership>::default();
@@ -146,13 +149,22 @@ impl Feed {
     /// Starts the broker.
     pub async fn start(&self) -> Result<(), BrokerError> {
         self.core.broker.start(Sink::new(&self.core)).await?;
-        if self.core.broker.presence().is_some() {
+        if self.core.broker.presence().is_none() {
+            self.core
+                .space
+                .tell_occupancy(self.core.occupancies.clone());
+        } else {
             self.announcer.get_or_init(|| {
                 let announce = announce(Arc::downgrade(&self.core), self.pending.clone());
                 AbortOnDropHandle::new(self.core.runtime.spawn(announce))
             });
         }
         Ok(())
+    }
+
+    /// Channels that become occupied or vacated: on all nodes together where the broker can tell, else on this one.
+    pub fn occupancies(&self) -> &Arc<Occupancies> {
+        &self.core.occupancies
     }
 
     /// How many connections hear a channel: of all nodes, where the broker can tell.

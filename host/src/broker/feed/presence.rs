@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{
-    super::{BrokerError, LEASE},
+    super::{BrokerError, LEASE, Told},
     Core,
     missed::RETRY,
 };
@@ -40,21 +40,28 @@ impl Core {
         let Some(presence) = self.broker.presence() else {
             return Ok(());
         };
-        let mut alive = match changes.is_empty() {
-            true => presence.renew().await?,
-            false => true,
-        };
-        for changes in changes.chunks(CHANGES) {
-            alive &= presence.tell(changes).await?;
+        let mut forgotten = false;
+        if changes.is_empty() {
+            forgotten |= self.heard(presence.renew().await?);
         }
-        if !alive {
+        for changes in changes.chunks(CHANGES) {
+            forgotten |= self.heard(presence.tell(changes).await?);
+        }
+        if forgotten {
             // Others have forgotten this node, or it is new to them.
-            presence.renew().await?;
-            presence.renew().await?;
+            self.heard(presence.renew().await?);
             for members in self.space.members().chunks(CHANGES) {
-                presence.tell(members).await?;
+                self.heard(presence.tell(members).await?);
             }
         }
         Ok(())
+    }
+
+    /// Whether this node was forgotten.
+    fn heard(&self, told: Told) -> bool {
+        for (channel, occupied) in told.occupancy {
+            self.occupancies.note(channel, occupied);
+        }
+        told.forgotten
     }
 }

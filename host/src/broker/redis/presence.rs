@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use redis::Value;
 
 use super::{
-    super::{BrokerError, LEASE, Presence},
+    super::{BrokerError, LEASE, Presence, Told},
     log::Log,
 };
 use crate::{
@@ -64,7 +64,7 @@ impl Members {
         node: &str,
         channel: ChannelName,
         batch: Batch,
-    ) -> Result<bool, BrokerError> {
+    ) -> Result<Told, BrokerError> {
         let keys = [
             self.log.key("nodes"),
             self.log.key(&format!("c:{channel}")),
@@ -81,7 +81,34 @@ impl Members {
         let names = batch.came.iter().chain(&batch.left);
         arguments.extend(names.map(|name| name.as_bytes()));
         let answer = self.log.client().run(&TELL, &keys, &arguments).await?;
-        Ok(answer == Value::Int(1))
+        self.told(answer)
+    }
+
+    /// Reads what scripts say that change something: nothing for a node that was taken for dead, else the channels that
+    /// became occupied and those that became vacated.
+    fn told(&self, answer: Value) -> Result<Told, BrokerError> {
+        let odd = || self.log.odd("telling who hears a channel");
+        let Value::Array(parts) = answer else {
+            return Ok(Told {
+                forgotten: true,
+                ..Told::default()
+            });
+        };
+        let mut told = Told::default();
+        for (part, occupied) in parts.into_iter().zip([true, false]) {
+            let Value::Array(names) = part else {
+                return Err(odd().into());
+            };
+            for name in names {
+                let Value::BulkString(name) = name else {
+                    return Err(odd().into());
+                };
+                let name = String::from_utf8(name).ok();
+                let name = name.and_then(|name| ChannelName::new(&name).ok());
+                told.occupancy.push((name.ok_or_else(odd)?, occupied));
+            }
+        }
+        Ok(told)
     }
 
     /// How many there are at other nodes, and the names of so many.
@@ -117,7 +144,7 @@ impl Members {
 
 #[async_trait]
 impl Presence for Members {
-    async fn renew(&self) -> Result<bool, BrokerError> {
+    async fn renew(&self) -> Result<Told, BrokerError> {
         let node = self.node();
         let (nodes, dead, base) = (self.log.key("nodes"), self.log.key("dead"), self.log.base());
         let lease = LEASE.as_micros().to_string();
@@ -130,16 +157,20 @@ impl Presence for Members {
             base.as_bytes(),
         ];
         let answer = self.log.client().run(&RENEW, &keys, &arguments).await?;
-        let alive = answer == Value::Int(1);
+        let mut told = self.told(answer)?;
         let mut current = self.node.lock();
-        match alive {
-            true => current.known = true,
-            false => *current = Node::new(),
+        match told.forgotten {
+            true => *current = Node::new(),
+            // What it is to tell of is nothing that anybody knows yet.
+            false => {
+                told.forgotten = !current.known;
+                current.known = true;
+            }
         }
-        Ok(alive)
+        Ok(told)
     }
 
-    async fn tell(&self, changes: &[Change]) -> Result<bool, BrokerError> {
+    async fn tell(&self, changes: &[Change]) -> Result<Told, BrokerError> {
         let mut batches: HashMap<ChannelName, Batch> = HashMap::new();
         for change in changes {
             let batch = batches.entry(change.channel.clone()).or_default();
@@ -153,11 +184,13 @@ impl Presence for Members {
         let calls = batches.into_iter();
         let calls = calls.map(|(channel, batch)| self.tell_of(node, channel, batch));
         let mut calls = stream::iter(calls).buffer_unordered(CALLS);
-        let mut alive = true;
+        let mut all = Told::default();
         while let Some(told) = calls.next().await {
-            alive &= told?;
+            let told = told?;
+            all.forgotten |= told.forgotten;
+            all.occupancy.extend(told.occupancy);
         }
-        Ok(alive)
+        Ok(all)
     }
 
     async fn others(&self, channel: &ChannelName) -> Result<u64, BrokerError> {

@@ -1,15 +1,18 @@
-//! Hooks of an app: the ends of connections are told to the code that serves then.
+//! Hooks of an app: the ends of connections, and channels that become occupied or vacated, are told to the code that
+//! serves then.
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, warn};
 
 use super::App;
 use crate::{
+    broker::publisher::Publisher,
     guest::{
         bindings::fanfare::sse::connections::{self, Disconnection},
-        call::Call,
+        call::{Call, Occupancy},
         code::Code,
         scope::{Of, Scope},
     },
@@ -30,7 +33,7 @@ impl App {
                 reason = ?end.reason,
                 "connection ended"
             );
-            if !self.code.lock().is_hooked() {
+            if !self.code.lock().hooks().disconnect {
                 continue;
             }
             let room = tokio::select! {
@@ -53,6 +56,71 @@ impl App {
                 drop((room, token));
             };
             self.lane.spawn(hooked).detach();
+        }
+    }
+
+    /// Calls `channel-occupied` and `channel-vacated` for the channels of all publishers, where the guest exports them.
+    pub(super) async fn run_occupancy_hooks(
+        self: Arc<Self>,
+        mut made: mpsc::UnboundedReceiver<Publisher>,
+    ) {
+        let mut publishers = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                publisher = made.recv() => match publisher {
+                    Some(publisher) => publishers.push(self.clone().tell_occupancy_of(publisher)),
+                    None => return,
+                },
+                Some(()) = publishers.next() => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Tells of the channels of one publisher, for ever. Of each channel in order: the next is told when the last ones
+    /// were.
+    async fn tell_occupancy_of(self: Arc<Self>, publisher: Publisher) {
+        loop {
+            let changes = publisher.occupancies().changes().await;
+            for changes in changes.chunks(HOOKS_AT_A_TIME) {
+                let calls = changes.iter().filter_map(|(channel, occupied)| {
+                    let (code, token) = {
+                        let code = self.code.lock();
+                        (code.clone(), [self.calls.token(), code.token()])
+                    };
+                    let told = Occupancy {
+                        publisher: publisher.clone(),
+                        channel: channel.to_string(),
+                        occupied: *occupied,
+                    };
+                    let app = self.clone();
+                    code.hooks().occupancy.then(|| {
+                        self.lane.spawn(async move {
+                            app.run_occupancy_hook(&code, told).await;
+                            drop(token);
+                        })
+                    })
+                });
+                join_all(calls).await;
+            }
+        }
+    }
+
+    async fn run_occupancy_hook(&self, code: &Code, told: Occupancy) {
+        let (occupied, channel) = (told.occupied, told.channel.clone());
+        let scope = Scope::new(&code.named, Of::Occupancy(occupied));
+        if let Err(failure) = code.call(Call::Occupancy(Box::new(told)), &scope).await {
+            let hook = if occupied {
+                "channel-occupied"
+            } else {
+                "channel-vacated"
+            };
+            let text = format!("`{hook}` of channel {channel:?} {failure}");
+            let text = self.shared.loggable(&text);
+            match failure.stopped {
+                Some(_) => scope.log(|| warn!("{text}")),
+                None => self.report(&scope, &text),
+            }
         }
     }
 

@@ -27,9 +27,9 @@ use super::{
 use crate::guest::{
     bindings::{
         asynchronous::AppAsync, asynchronous_hooks::DisconnectHooksAsync,
-        fanfare::sse::errors::Error,
+        asynchronous_occupancy::OccupancyHooksAsync, fanfare::sse::errors::Error,
     },
-    call::{self, Call, Failure, Outcome},
+    call::{self, Call, Failure, Occupancy, Outcome},
     check::Flavour,
     limits::{CpuLimited, CpuTimeUsedUp},
     log::Room,
@@ -64,7 +64,8 @@ pub(super) struct Instance {
 
 struct Exports {
     app: AppAsync,
-    hooks: Option<DisconnectHooksAsync>,
+    disconnect: Option<DisconnectHooksAsync>,
+    occupancy: Option<OccupancyHooksAsync>,
 }
 
 /// What became of a job inside its instance.
@@ -121,10 +122,13 @@ impl Instance {
         let turned = Arc::new(AtomicBool::new(false));
         let run = Box::pin(async {
             let made = inner.pre.instantiate_async(&mut store).await?;
-            let hooks = inner.hooks.as_ref();
+            let (disconnect, occupancy) = (inner.disconnect.as_ref(), inner.occupancy.as_ref());
             let exports = Exports {
                 app: inner.exports.load(&mut store, &made)?,
-                hooks: hooks
+                disconnect: disconnect
+                    .map(|hooks| hooks.load(&mut store, &made))
+                    .transpose()?,
+                occupancy: occupancy
                     .map(|hooks| hooks.load(&mut store, &made))
                     .transpose()?,
             };
@@ -296,12 +300,37 @@ impl Exports {
                 Box::pin(lifecycle.call_start(accessor)).await
             }
             Call::Disconnected(gone) => {
-                if let Some(hooks) = &self.hooks {
+                if let Some(hooks) = &self.disconnect {
                     let hook = hooks.fanfare_sse_disconnect_hook_async();
                     Box::pin(hook.call_disconnected(accessor, *gone)).await?;
                 }
                 Ok(Ok(()))
             }
+            Call::Occupancy(told) => {
+                if let Some(hooks) = &self.occupancy {
+                    Box::pin(tell_occupancy(hooks, accessor, *told)).await?;
+                }
+                Ok(Ok(()))
+            }
+        }
+    }
+}
+
+async fn tell_occupancy(
+    hooks: &OccupancyHooksAsync,
+    accessor: &Accessor<State>,
+    told: Occupancy,
+) -> wasmtime::Result<()> {
+    let publisher = accessor.with(|mut access| access.get().table.push(told.publisher))?;
+    let hook = hooks.fanfare_sse_occupancy_hook_async();
+    match told.occupied {
+        true => {
+            hook.call_channel_occupied(accessor, publisher, told.channel)
+                .await
+        }
+        false => {
+            hook.call_channel_vacated(accessor, publisher, told.channel)
+                .await
         }
     }
 }

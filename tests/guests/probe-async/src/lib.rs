@@ -15,7 +15,7 @@ mod value;
 mod version;
 
 use fanfare_guest::asynchronous::{
-    App, Disconnected, Disconnection, Publisher, Request, Result, config, registry,
+    App, Disconnected, Disconnection, Occupancy, Publisher, Request, Result, config, registry,
 };
 
 use report::Report;
@@ -58,4 +58,14 @@ impl Disconnected for Probe {
     }
 }
 
-fanfare_guest::asynchronous::export!(Probe, disconnected);
+impl Occupancy for Probe {
+    async fn channel_occupied(_: Publisher, channel: String) {
+        ends::note_occupancy(&channel, true);
+    }
+
+    async fn channel_vacated(_: Publisher, channel: String) {
+        ends::note_occupancy(&channel, false);
+    }
+}
+
+fanfare_guest::asynchronous::export!(Probe, disconnected, occupancy);

@@ -8,7 +8,8 @@
 //! upgrades has done so far stands in the registry, under `results:` and the value of the query parameter `as`, with
 //! the field `done` after its last step. The operations are in [`steps`] where they wait, else in [`script`].
 //!
-//! Besides, `disconnected` counts in the registry: `GET /disconnected` answers what it was told of all connections.
+//! Besides, the hooks count in the registry: `GET /disconnected` answers what was told of all connections, and
+//! `GET /occupancy/NAME` what was told of a channel, `o` for occupied and `v` for vacated.
 //!
 //! On its start the guest runs the script in the variable `start`, or else starts an in-memory publisher and puts it
 //! into the registry under `publisher`. A step that fails there fails the start.
@@ -21,7 +22,7 @@ mod value;
 mod version;
 
 use fanfare_guest::{
-    App, Disconnected, Disconnection, Publisher, Request, Result, config, registry,
+    App, Disconnected, Disconnection, Occupancy, Publisher, Request, Result, config, registry,
 };
 
 use report::Report;
@@ -64,4 +65,14 @@ impl Disconnected for Probe {
     }
 }
 
-fanfare_guest::export!(Probe, disconnected);
+impl Occupancy for Probe {
+    fn channel_occupied(_: Publisher, channel: String) {
+        ends::note_occupancy(&channel, true);
+    }
+
+    fn channel_vacated(_: Publisher, channel: String) {
+        ends::note_occupancy(&channel, false);
+    }
+}
+
+fanfare_guest::export!(Probe, disconnected, occupancy);

@@ -11,8 +11,13 @@ use crate::{
 
 /// The steps that a request asks for; none where it asked for something else, and was answered.
 pub(crate) fn asked<F>(request: &Request<F>) -> Result<Option<Vec<Value>>> {
-    let answer = match request.path_segments().first().map(String::as_str) {
+    let path = request.path_segments();
+    let answer = match path.first().map(String::as_str) {
         Some("disconnected") => Response::json(&ends::known()?)?,
+        Some("occupancy") => {
+            let channel = path.get(1).map_or("", |channel| channel);
+            Response::text(ends::occupancy(channel))
+        }
         Some("page") => Response::html("<!doctype html><title>probe</title>"),
         _ => {
             let script = match request.query_value("script") {

@@ -7,7 +7,8 @@
 -- ARGV[3]  1 if it said so before
 -- ARGV[4]  what the keys of the log begin with
 --
--- Returns 1, or 0 if others have taken the node for dead meanwhile.
+-- Returns an empty list and the channels that were vacated by that; or 0 if others have taken the node for dead
+-- meanwhile.
 
 -- How much is forgotten at a time, so that no other command waits for long.
 local NODES, CHANNELS = 10, 500
@@ -22,15 +23,20 @@ for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format
   redis.call('ZREM', KEYS[1], node)
   redis.call('SADD', KEYS[2], node)
 end
+local vacated = {}
 local dead = redis.call('SRANDMEMBER', KEYS[2])
 if dead then
   local channels = ARGV[4] .. ':o:' .. dead
   for _, channel in ipairs(redis.call('SPOP', channels, CHANNELS)) do
     redis.call('DEL', ARGV[4] .. ':m:' .. channel .. ':' .. dead)
     redis.call('HDEL', ARGV[4] .. ':c:' .. channel, dead)
+    -- Nodes that died at the same time are still counted, and whoever forgets the last of them is told.
+    if redis.call('EXISTS', ARGV[4] .. ':c:' .. channel) == 0 then
+      vacated[#vacated + 1] = channel
+    end
   end
   if redis.call('EXISTS', channels) == 0 then
     redis.call('SREM', KEYS[2], dead)
   end
 end
-return 1
+return {{}, vacated}

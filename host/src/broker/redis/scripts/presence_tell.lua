@@ -9,11 +9,15 @@
 -- ARGV[3]  how many came
 -- ARGV[4…] those who came, then those who left
 --
--- Returns 1, or 0 if others have taken the node for dead: then nothing was done.
+-- Returns the channel in the first or the second of two lists, if it became occupied or vacated; or 0 if others have
+-- taken the node for dead: then nothing was done.
 
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   return 0
 end
+
+-- Nodes that have died count until they are forgotten: then their members are gone, and that is told.
+local before = redis.call('EXISTS', KEYS[2])
 local came = 3 + ARGV[3]
 if came > 3 then
   redis.call('SADD', KEYS[3], unpack(ARGV, 4, came))
@@ -21,12 +25,13 @@ end
 if #ARGV > came then
   redis.call('SREM', KEYS[3], unpack(ARGV, came + 1))
 end
-local members = redis.call('SCARD', KEYS[3])
-if members > 0 then
-  redis.call('HSET', KEYS[2], ARGV[1], members)
+local own = redis.call('SCARD', KEYS[3])
+if own > 0 then
+  redis.call('HSET', KEYS[2], ARGV[1], own)
   redis.call('SADD', KEYS[4], ARGV[2])
 else
   redis.call('HDEL', KEYS[2], ARGV[1])
   redis.call('SREM', KEYS[4], ARGV[2])
 end
-return 1
+local after = redis.call('EXISTS', KEYS[2])
+return {after > before and {ARGV[2]} or {}, after < before and {ARGV[2]} or {}}
