@@ -53,8 +53,8 @@ impl<F> Publisher<F> {
         Self::from_sys(sys::Publisher::in_memory())
     }
 
-    /// The publisher that carries events between the nodes which run this app, over a Redis pub/sub channel.
-    /// The channel's name in Redis is `fanfare:` + app + `:` + `sync_channel`.
+    /// The publisher that carries events between the nodes which run this app, over a Redis server, and keeps them there.
+    /// Its keys and channels in Redis begin with `{fanfare:` + app + `:` + `sync_channel` + `}`.
     ///
     /// Errors: [`Invalid`](crate::Error::Invalid) for a sync channel that is not 1 to 255 bytes without control
     /// characters.

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use fanfare::{
-    broker::{BrokerError, Retention, feed::Feed},
+    broker::{Broker, BrokerError, Retention, feed::Feed},
     event::{Data, Event, IdForm},
     hub::{
         Hub, Published, Settings, Space,
@@ -63,6 +63,11 @@ impl Node {
 
     /// A node.
     pub fn new(kit: &impl Kit, log: &str, retention: Retention) -> Self {
+        Self::over(kit.broker(log, retention), retention)
+    }
+
+    /// A node over this broker.
+    pub fn over(broker: Box<dyn Broker>, retention: Retention) -> Self {
         let engine = Engine::new(&delivery::Settings {
             shards: 2,
             connections: 10_000,
@@ -82,7 +87,6 @@ impl Node {
         };
         let (hub, _ended) = Hub::new(settings, engine.unwrap());
         let space = hub.space();
-        let broker = kit.broker(log, retention);
         let feed = Feed::new(space.clone(), broker, Handle::current());
         Self { hub, space, feed }
     }

@@ -3,20 +3,22 @@
 use std::{sync::Arc, time::Duration};
 
 use fanfare::{
-    broker::{Broker, Retention, redis::Redis},
+    broker::{Broker, BrokerError, Retention, redis::Redis},
     redis_pool::{RedisPool, RedisUrl, Servers, Settings},
 };
 use fanfare_tests::servers::{
     cluster::RedisCluster,
+    proxy::{Proxy, Way},
     redis::{Options, RedisServer, Software},
     sentinel::{SERVICE, Sentinels},
 };
 
 use crate::{
     faults::Load,
-    kit::{Kit, TIMEOUT},
-    nodes::run,
+    kit::{Kit, RETENTION, TIMEOUT},
+    nodes::{Node, run},
 };
+use tokio::time::sleep;
 
 /// A server that writes all that it acknowledges to a file.
 const PERSISTENT: Options<'_> = Options {
@@ -75,6 +77,54 @@ mod alone {
     }
 
     conformance!(Server);
+}
+
+#[test]
+fn an_event_whose_answer_is_lost_is_accepted_once() {
+    run(async {
+        let server = RedisServer::start();
+        let proxy = Proxy::start(&server.address());
+        let nodes = [proxy.address(), server.address()].map(|address| {
+            let broker = broker(url(&address), "log", RETENTION);
+            Node::over(broker, RETENTION)
+        });
+        for node in &nodes {
+            node.feed.start().await.unwrap();
+        }
+        let [behind, beside] = nodes.map(Arc::new);
+        let mut client = beside.client(None, &["news"]).await;
+        // From now on the server knows the script.
+        behind.publish("news", "first").await.unwrap();
+        assert_eq!(client.data(1).await, ["first"]);
+        for round in 0..3 {
+            let id = round.to_string();
+            proxy.hold(Way::ToClient);
+            let publishing = {
+                let (node, id) = (behind.clone(), id.clone());
+                tokio::spawn(async move { node.publish_own("news", &id).await })
+            };
+            // Others have heard it, and the answer is on its way.
+            assert_eq!(client.data(1).await, [id.clone()]);
+            tokio::task::block_in_place(|| proxy.wait_until_held(Way::ToClient));
+            proxy.cut();
+            proxy.resume(Way::ToClient);
+            let published = publishing.await.unwrap();
+            assert!(
+                matches!(published, Err(BrokerError::Unavailable(_))),
+                "{published:?}"
+            );
+            let again = loop {
+                match behind.publish_own("news", &id).await {
+                    Ok(again) => break again,
+                    Err(BrokerError::Unavailable(_)) => sleep(Duration::from_millis(10)).await,
+                    Err(error) => panic!("{error}"),
+                }
+            };
+            assert!(again.duplicate);
+        }
+        beside.publish("news", "end").await.unwrap();
+        assert_eq!(client.until("end").await, []);
+    });
 }
 
 mod valkey {

@@ -13,7 +13,7 @@ fn a_guest_is_described() {
     for part in [
         format!("version  {digest}"),
         "world    app: blocking".to_owned(),
-        "hooks: disconnect-hook".to_owned(),
+        "hooks: disconnect-hook, occupancy-hook".to_owned(),
         "language Rust".to_owned(),
         "made by  rustc ".to_owned(),
         "\nexports\n".to_owned(),

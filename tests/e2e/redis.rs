@@ -321,9 +321,16 @@ fn events_cross_over_tls_with_user_and_password() {
         "ann",
         "on",
         ">s3cr:t/@",
-        "~*",
-        "&*",
-        "+@all",
+        // As `docs/deploying.md` says.
+        "~{fanfare:relay:*",
+        "&{fanfare:relay:*",
+        "+@read",
+        "+@write",
+        "+@pubsub",
+        "+@scripting",
+        "+@connection",
+        "+info",
+        "+time",
     ]);
     let url = format!("rediss://ann:s3cr%3At%2F%40@{}", server.address());
     let secure = |url: &str, authority: bool| {

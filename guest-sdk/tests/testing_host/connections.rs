@@ -268,3 +268,35 @@ fn an_end_that_never_comes_fails_the_test() {
         Ok(())
     });
 }
+
+#[test]
+fn channels_become_occupied_and_vacated() {
+    struct Counts;
+
+    impl fanfare_guest::Occupancy for Counts {
+        fn channel_occupied(publisher: Publisher, channel: String) {
+            let receipt = publisher.publish(&channel, "welcome").unwrap();
+            assert_eq!(receipt.delivered, 1);
+        }
+
+        fn channel_vacated(publisher: Publisher, channel: String) {
+            assert_eq!(publisher.subscribers(&channel).unwrap(), 0);
+            registry::set("vacated", &channel).unwrap();
+        }
+    }
+
+    let host = Host::new();
+    let outcome = handle(&host, testing::Request::get("/"), |request| {
+        let publisher = Publisher::in_memory();
+        publisher.start()?;
+        publisher.register(&request.upgrade()?, "news")
+    });
+    assert_eq!(host.occupancy::<Counts>(), 1);
+    assert_eq!(host.occupancy::<Counts>(), 0);
+    let stream = outcome.stream();
+    assert_eq!(stream.data(), ["welcome"]);
+    stream.hang_up();
+    assert_eq!(host.occupancy::<Counts>(), 1);
+    let vacated: String = host.run(|| registry::get("vacated").unwrap());
+    assert_eq!(vacated, "news");
+}

@@ -103,7 +103,9 @@ impl Inspection {
             .iter()
             .filter_map(|export| interface(export));
         let hooks = exports.filter(|name| name.trim_end_matches("-async").ends_with("-hook"));
-        hooks.collect()
+        let mut hooks: Vec<_> = hooks.collect();
+        hooks.sort_unstable();
+        hooks
     }
 
     /// Its imports, and for those that the host does not offer, what could provide them.

@@ -54,6 +54,11 @@ impl Members {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn node_name(&self) -> String {
+        self.node().name
+    }
+
     fn node(&self) -> Node {
         self.node.lock().clone()
     }
