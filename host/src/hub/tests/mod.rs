@@ -1,6 +1,7 @@
 //! What a client may rely on, whatever happens around it.
 
 mod bounds;
+mod carried;
 mod fire;
 mod handover;
 mod lagging;
