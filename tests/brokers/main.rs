@@ -14,6 +14,7 @@ macro_rules! conformance {
     };
 }
 
+mod durable;
 mod faults;
 mod kit;
 mod nodes;

@@ -7,6 +7,7 @@
 //! - [`feed`]: what a node does with what a broker pushes: the channels that it listens to, order, and what it missed.
 //! - [`payload`]: how an event is kept at a broker.
 //! - [`redis`](mod@redis): the broker over Redis.
+//! - [`durable`]: the broker over a file, of one node.
 //!
 //! # The way of an event
 //!
@@ -21,6 +22,7 @@
 //! So a node reads what it missed, after every break and wherever an event says that there was another one before it,
 //! and goes on with what is pushed then. What is not kept any more is told to clients as a gap.
 
+pub mod durable;
 pub mod feed;
 mod payload;
 pub mod publisher;
