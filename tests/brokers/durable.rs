@@ -381,7 +381,7 @@ fn another_process_is_refused() {
 fn a_disk_that_takes_no_more_is_unavailable_and_keeps_nothing_half() {
     run(async {
         let kit = Folder::start();
-        let mut other = Other::limited(&kit.file("log"), 8000);
+        let mut other = Other::limited(&kit.file("log"), 40_000);
         let mut said: HashMap<String, Vec<String>> = HashMap::new();
         let (mut error, mut read) = (None, None);
         for line in other.said() {

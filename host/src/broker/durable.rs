@@ -22,8 +22,9 @@
 //!
 //! # What survives
 //!
-//! [`Sync`] says what an accepted event survives. Where it is [`Sync::Process`] and the machine lost its power, the
-//! newest events may be lost: then every client that comes back is told a gap.
+//! [`Sync`] says what an accepted event survives. With [`Sync::Process`] it is with the operating system, and on the disk
+//! once nothing was published for a second. Where the machine loses its power before that, the newest events may be lost:
+//! then every client that comes back is told a gap.
 
 mod file;
 mod listeners;

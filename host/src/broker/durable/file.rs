@@ -25,8 +25,10 @@ const SCHEMA: &str = include_str!("schema.sql");
 /// A file of at most this size is checked as a whole before it is used, which takes a fraction of a second. What is wrong
 /// with a larger one may show only where it is read.
 const CHECKED: u64 = 64 << 20;
-/// What the file that SQLite writes to first is cut to once it was emptied, in bytes.
-pub(super) const WAL_KEPT: i64 = 8 << 20;
+/// Pages in the file that SQLite writes to first, the WAL, from which on they are written back. That waits for the disk.
+const WAL_PAGES: i64 = 4000;
+/// What the WAL is cut to once it was written back, in bytes.
+pub(super) const WAL_KEPT: i64 = WAL_PAGES * 4096;
 /// Statements that are kept ready.
 const STATEMENTS: usize = 32;
 /// How often it is looked whether the lock is free.
@@ -253,7 +255,8 @@ pub(super) fn open(
         Sync::Power => "FULL",
     };
     let settings = format!(
-        "PRAGMA synchronous = {synchronous}; PRAGMA fullfsync = ON; PRAGMA journal_size_limit = {WAL_KEPT};"
+        "PRAGMA synchronous = {synchronous}; PRAGMA fullfsync = ON; \
+         PRAGMA wal_autocheckpoint = {WAL_PAGES}; PRAGMA journal_size_limit = {WAL_KEPT};"
     );
     connection.execute_batch(&settings).map_err(failed)?;
     if new {

@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     fs,
     path::PathBuf,
+    sync::LazyLock,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -17,8 +18,8 @@ use super::{
 };
 use crate::hub::channel::ChannelName;
 
-/// Events beyond the retention that a publication deletes at most on its channel. There are more only where the retention
-/// was changed.
+/// Events beyond the retention that a transaction deletes at most on each channel: more than it takes. There are as many
+/// only where the retention was changed.
 const SURPLUS: u64 = 1000;
 /// Events that are too old that are deleted at most: for each one that is published, and beside.
 const OLD_EACH: usize = 2;
@@ -31,7 +32,7 @@ const PAGES: i64 = 500;
 const FREE: i64 = 1000;
 const FREE_PART: i64 = 4;
 /// Past it, the WAL is emptied even if readers have to be waited for, in bytes.
-const WAL_FULL: u64 = 4 * WAL_KEPT as u64;
+const WAL_FULL: u64 = 3 * WAL_KEPT as u64;
 /// Where events may be lost, the clock may be this much behind, in microseconds.
 const SKEW: u64 = 10_000_000;
 
@@ -41,11 +42,20 @@ pub(super) struct Log {
     connection: Connection,
     file: PathBuf,
     retention: Retention,
+    sync: Sync,
+    known: Known,
+    /// The size of the WAL from which on it is emptied.
+    wal_full: u64,
+}
+
+/// What the table `log` says.
+#[derive(Debug)]
+struct Known {
     epoch: String,
     last: u64,
     forgotten: u64,
-    /// The size of the WAL from which on it is emptied.
-    wal_full: u64,
+    /// Not all may be on the disk yet.
+    unsettled: bool,
 }
 
 /// What became of a publication.
@@ -81,10 +91,12 @@ impl Log {
         retention: Retention,
         sync: Sync,
     ) -> Result<Self, FileError> {
-        let attached = attach(&mut connection, sync);
-        let (epoch, last, forgotten) = attached.map_err(|error| FileError::new(&file, &error))?;
+        let known = attach(&mut connection);
+        let known = known.map_err(|error| FileError::new(&file, &error))?;
         let named = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        if epoch.is_empty() || epoch.len() > 32 || !epoch.bytes().all(named) || last == 0 {
+        let epoch = known.epoch.as_bytes();
+        if !(1..=32).contains(&epoch.len()) || !epoch.iter().copied().all(named) || known.last == 0
+        {
             return Err(FileError::Damaged {
                 file,
                 found: "its log has no name or no position".into(),
@@ -94,35 +106,34 @@ impl Log {
             connection,
             file,
             retention,
-            epoch,
-            last,
-            forgotten,
+            sync,
+            known,
             wal_full: WAL_FULL,
         })
     }
 
     /// What the log is called in the ids of events.
     pub(super) fn epoch(&self) -> &str {
-        &self.epoch
+        &self.known.epoch
     }
 
     /// The newest position.
     pub(super) fn last(&self) -> u64 {
-        self.last
+        self.known.last
     }
 
     /// Accepts events, all of them or none.
     pub(super) fn append(&mut self, publications: &[Publication]) -> rusqlite::Result<Vec<Kept>> {
-        let now = now();
-        let oldest = oldest(now.max(self.last), self.retention.age);
+        let (now, known) = (now(), &mut self.known);
+        let oldest = oldest(now.max(known.last), self.retention.age);
         let transaction = begin(&mut self.connection)?;
         let old = OLD + OLD_EACH * publications.len();
-        let (forgotten, _) = forget(&transaction, oldest, old, self.forgotten)?;
+        let forgotten = forget(&transaction, oldest, old)?.unwrap_or(known.forgotten);
         let mut appending = Appending {
             transaction: &transaction,
             now,
             oldest,
-            last: self.last,
+            last: known.last,
             forgotten,
             channels: HashMap::new(),
         };
@@ -133,40 +144,48 @@ impl Log {
         let kept = kept?;
         appending.finish(self.retention.events.max(1) as u64)?;
         let last = appending.last;
-        store(&transaction, last, forgotten)?;
+        let boot = boot().filter(|_| self.sync == Sync::Process);
+        let mut update = transaction.prepare_cached("UPDATE log SET last = ?, boot = ?")?;
+        update.execute(params![integer(last), boot])?;
+        drop(update);
         transaction.commit()?;
-        (self.last, self.forgotten) = (last, forgotten);
+        (known.last, known.forgotten) = (last, forgotten);
+        known.unsettled = boot.is_some();
         self.bound_wal();
         Ok(kept)
     }
 
     /// Does what is due when nothing is published.
     pub(super) fn chores(&mut self) -> rusqlite::Result<Chores> {
-        let oldest = oldest(now().max(self.last), self.retention.age);
+        let oldest = oldest(now().max(self.known.last), self.retention.age);
         let front = "SELECT position FROM events ORDER BY position LIMIT 1";
         let front = self.connection.query_row(front, [], |row| get(row, 0));
-        if let Some(front) = front.optional()?
-            && front > oldest
-        {
-            if self.give_back()? {
-                return Ok(Chores::More);
+        match front.optional()? {
+            Some(front) if front <= oldest => {
+                let transaction = begin(&mut self.connection)?;
+                let forgotten = forget(&transaction, oldest, OLD_IDLE)?;
+                transaction.commit()?;
+                self.known.forgotten = forgotten.unwrap_or(self.known.forgotten);
+                self.bound_wal();
+                Ok(Chores::More)
             }
-            return Ok(Chores::After(Duration::from_micros(front - oldest)));
+            _ if self.give_back()? || self.settle()? => Ok(Chores::More),
+            Some(front) => Ok(Chores::After(Duration::from_micros(front - oldest))),
+            None => Ok(Chores::After(Duration::MAX)),
         }
-        let transaction = begin(&mut self.connection)?;
-        let (forgotten, count) = forget(&transaction, oldest, OLD_IDLE, self.forgotten)?;
-        if count > 0 {
-            store(&transaction, self.last, forgotten)?;
-            transaction.commit()?;
-            self.forgotten = forgotten;
-            self.bound_wal();
-            return Ok(Chores::More);
+    }
+
+    /// Sees that all is on the disk. False if it is.
+    fn settle(&mut self) -> rusqlite::Result<bool> {
+        if !self.known.unsettled {
+            return Ok(false);
         }
-        drop(transaction);
-        if self.give_back()? {
-            return Ok(Chores::More);
-        }
-        Ok(Chores::After(Duration::MAX))
+        let settled = "UPDATE log SET boot = NULL";
+        self.connection.execute(settled, [])?;
+        // The WAL is on the disk up to some point: where the change above is, all that was accepted before is too.
+        self.empty_wal()?;
+        self.known.unsettled = false;
+        Ok(true)
     }
 
     /// Gives room back to the file system, where much of the file is free. False if there is nothing to give.
@@ -219,12 +238,8 @@ impl Log {
     }
 
     /// Sees that all is on the disk, and closes the file.
-    pub(super) fn close(self) {
-        let all_is_on_disk = "UPDATE log SET boot = NULL WHERE boot IS NOT NULL";
-        let closed = self.connection.execute(all_is_on_disk, []);
-        // SQLite writes the WAL back by itself, if this is the last connection, but here is where it may fail.
-        let closed = closed.and_then(|_| self.empty_wal());
-        if let Err(error) = closed {
+    pub(super) fn close(mut self) {
+        if let Err(error) = self.settle() {
             // What was accepted is in the WAL, and is found there.
             tracing::debug!(file = %self.file.display(), %error, "the events file is left as it is");
         }
@@ -324,9 +339,7 @@ impl<'a> Appending<'a> {
                      SELECT position FROM events INDEXED BY events_by_channel \
                      WHERE channel = ? ORDER BY position LIMIT ?)",
                 )?;
-                let surplus = channel.events - most;
-                // A batch may bring more than the channel keeps.
-                let surplus = surplus.min(SURPLUS.max(most));
+                let surplus = (channel.events - most).min(SURPLUS);
                 let deleted = delete.execute(params![channel.number, integer(surplus)])?;
                 channel.events = channel.events.saturating_sub(deleted as u64);
             }
@@ -343,43 +356,55 @@ impl<'a> Appending<'a> {
     }
 }
 
-/// Reads the log, or makes one: epoch, newest position, and the newest one that was forgotten.
-fn attach(connection: &mut Connection, sync: Sync) -> rusqlite::Result<(String, u64, u64)> {
+/// Reads the log, or makes one.
+fn attach(connection: &mut Connection) -> rusqlite::Result<Known> {
     let now = now();
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
-    let boot = boot.as_deref().map(str::trim);
     let transaction = begin(connection)?;
-    let known = transaction.query_row(
-        "SELECT epoch, last, forgotten, lost, boot FROM log",
-        [],
-        |row| {
-            let (epoch, boot): (String, Option<String>) = (row.get(0)?, row.get(4)?);
-            Ok((epoch, get(row, 1)?, get(row, 2)?, get(row, 3)?, boot))
-        },
-    );
-    let (epoch, last, forgotten, lost) = match known.optional()? {
+    let found = transaction.query_row("SELECT epoch, last, forgotten, boot FROM log", [], |row| {
+        let before: Option<String> = row.get(3)?;
+        let known = Known {
+            epoch: row.get(0)?,
+            last: get(row, 1)?,
+            forgotten: get(row, 2)?,
+            unsettled: before.is_some(),
+        };
+        Ok((known, before))
+    });
+    let (mut known, before) = match found.optional()? {
+        Some(found) => found,
         None => {
             let epoch = format!("d{:09x}", rand::random::<u64>() >> 28);
             transaction.execute(
-                "INSERT INTO log (number, epoch, last, forgotten, lost) VALUES (1, ?, 0, 0, 0)",
-                [&epoch],
+                "INSERT INTO log (number, epoch, last, forgotten, lost) VALUES (1, ?1, ?2, 0, ?2)",
+                params![epoch, integer(now)],
             )?;
-            (epoch, now, 0, now)
+            let known = Known {
+                epoch,
+                last: now,
+                forgotten: 0,
+                unsettled: false,
+            };
+            (known, None)
         }
-        // The machine was started anew, and nobody has seen to it that all was on its disk.
-        Some((epoch, last, forgotten, _, Some(before))) if Some(before.as_str()) != boot => {
-            let last = now.max(last + SKEW);
-            (epoch, last, forgotten, last)
-        }
-        Some((epoch, last, forgotten, lost, _)) => (epoch, last, forgotten, lost),
     };
-    let boot = boot.filter(|_| sync == Sync::Process);
-    transaction.execute(
-        "UPDATE log SET last = ?, lost = ?, boot = ?",
-        params![integer(last), integer(lost), boot],
-    )?;
+    if before.is_some() && before.as_deref() != boot() {
+        // The machine was started anew, and nobody had seen to it that all was on its disk.
+        known.last = now.max(known.last + SKEW);
+        known.unsettled = false;
+        transaction.execute(
+            "UPDATE log SET last = ?1, lost = ?1, boot = NULL",
+            [integer(known.last)],
+        )?;
+    }
     transaction.commit()?;
-    Ok((epoch, last, forgotten))
+    Ok(known)
+}
+
+/// Tells runs of the machine apart, where it says so.
+fn boot() -> Option<&'static str> {
+    static BOOT: LazyLock<Option<String>> =
+        LazyLock::new(|| fs::read_to_string("/proc/sys/kernel/random/boot_id").ok());
+    BOOT.as_deref().map(str::trim)
 }
 
 fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
@@ -390,47 +415,45 @@ fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
-fn store(transaction: &Transaction<'_>, last: u64, forgotten: u64) -> rusqlite::Result<()> {
-    let mut update = transaction.prepare_cached("UPDATE log SET last = ?, forgotten = ?")?;
-    update.execute([integer(last), integer(forgotten)])?;
-    Ok(())
-}
-
-/// Deletes events up to a position, the oldest first, and channels that have none any more. Returns the newest position
-/// that was ever deleted so, and how many were now.
+/// Deletes events up to a position, the oldest first, and channels that have none any more. Returns the position of the
+/// newest one, if there were any.
 fn forget(
     transaction: &Transaction<'_>,
     oldest: u64,
     limit: usize,
-    forgotten: u64,
-) -> rusqlite::Result<(u64, u64)> {
+) -> rusqlite::Result<Option<u64>> {
     let mut counts: HashMap<i64, u64> = HashMap::new();
-    let (mut newest, mut count) = (0, 0);
+    let mut newest = None;
     {
         let mut select = transaction.prepare_cached(
             "SELECT position, channel FROM events WHERE position <= ? ORDER BY position LIMIT ?",
         )?;
         let mut rows = select.query([integer(oldest), integer(limit as u64)])?;
         while let Some(row) = rows.next()? {
-            newest = get(row, 0)?;
-            count += 1;
+            newest = Some(get(row, 0)?);
             *counts.entry(row.get(1)?).or_default() += 1;
         }
     }
-    if count == 0 {
-        return Ok((forgotten, 0));
-    }
-    let mut delete = transaction.prepare_cached("DELETE FROM events WHERE position <= ?")?;
-    delete.execute([integer(newest)])?;
+    let Some(newest) = newest else {
+        return Ok(None);
+    };
+    let execute = |change: &str, values: &[i64]| {
+        let mut change = transaction.prepare_cached(change)?;
+        change.execute(rusqlite::params_from_iter(values))
+    };
+    execute("DELETE FROM events WHERE position <= ?", &[integer(newest)])?;
     for (channel, count) in counts {
-        let mut update = transaction
-            .prepare_cached("UPDATE channels SET events = events - ? WHERE number = ?")?;
-        update.execute([integer(count), channel])?;
-        let mut delete =
-            transaction.prepare_cached("DELETE FROM channels WHERE number = ? AND events <= 0")?;
-        delete.execute([channel])?;
+        execute(
+            "UPDATE channels SET events = events - ? WHERE number = ?",
+            &[integer(count), channel],
+        )?;
+        execute(
+            "DELETE FROM channels WHERE number = ? AND events <= 0",
+            &[channel],
+        )?;
     }
-    Ok((forgotten.max(newest), count))
+    execute("UPDATE log SET forgotten = ?", &[integer(newest)])?;
+    Ok(Some(newest))
 }
 
 /// The position of an id on a channel.

@@ -58,7 +58,7 @@ pub(super) struct Opened {
 type Question = Box<dyn FnOnce(&mut Reader) + Send>;
 
 /// What waits for threads.
-struct Queue<T> {
+pub(super) struct Queue<T> {
     places: Arc<Semaphore>,
     sender: mpsc::Sender<(T, OwnedSemaphorePermit)>,
 }
@@ -101,7 +101,7 @@ impl Store {
             Ok(opened)
         };
         let opened = timeout(self.timeout, open).await;
-        opened.unwrap_or_else(|_| Err(late(&self.file, self.timeout, "opened")))
+        opened.unwrap_or_else(|_| Err(late(&self.file, self.timeout, "")))
     }
 
     async fn open_anew(&self) -> Result<Opened, BrokerError> {
@@ -218,7 +218,7 @@ impl Opened {
             answered.await.unwrap_or_else(|_| Err(ended(&self.file)))
         };
         let answered = timeout(self.timeout, answered).await;
-        answered.unwrap_or_else(|_| Err(late(&self.file, self.timeout, "written to")))
+        answered.unwrap_or_else(|_| Err(late(&self.file, self.timeout, UNKNOWN)))
     }
 
     /// Asks a reader.
@@ -240,7 +240,7 @@ impl Opened {
             Ok(answered.map_err(|error| FileError::new(&self.file, &error))?)
         };
         let answered = timeout(self.timeout, asked).await;
-        answered.unwrap_or_else(|_| Err(late(&self.file, self.timeout, "read")))
+        answered.unwrap_or_else(|_| Err(late(&self.file, self.timeout, "")))
     }
 
     /// The position in an id that this log gave.
@@ -253,10 +253,12 @@ impl Opened {
     }
 }
 
-fn late(file: &Path, timeout: Duration, what: &str) -> BrokerError {
+/// What an error means for an event that was to be accepted.
+const UNKNOWN: &str = "; whether the event was accepted is not known, and publishing it again under the same id is safe";
+
+fn late(file: &Path, timeout: Duration, meaning: &str) -> BrokerError {
     BrokerError::Unavailable(format!(
-        "the events file {} could not be {what} within {timeout:?}, because its disk is slow or another program holds it; \
-         whether an event was accepted is not known, and publishing it again under the same id is safe",
+        "the events file {} has not answered within {timeout:?}: its disk is slow, or another program holds it{meaning}",
         file.display()
     ))
 }
@@ -270,7 +272,7 @@ fn ended(file: &Path) -> BrokerError {
 
 // === impl Queue ===
 
-fn queue<T>() -> (Queue<T>, Waiting<T>) {
+pub(super) fn queue<T>() -> (Queue<T>, Waiting<T>) {
     let (sender, receiver) = mpsc::channel();
     let places = Arc::new(Semaphore::new(PLACES));
     (Queue { places, sender }, Waiting(receiver))
@@ -278,7 +280,7 @@ fn queue<T>() -> (Queue<T>, Waiting<T>) {
 
 impl<T> Queue<T> {
     /// Waits until there is a place. False if nobody takes anything any more.
-    async fn push(&self, item: T) -> bool {
+    pub(super) async fn push(&self, item: T) -> bool {
         match self.places.clone().acquire_owned().await {
             Ok(place) => self.sender.send((item, place)).is_ok(),
             Err(_) => false,

@@ -135,7 +135,7 @@ impl Writer {
 
     fn accepted(&mut self, batch: Vec<Publication>, kept: Vec<Kept>) {
         if std::mem::take(&mut self.failing) {
-            tracing::info!(file = %self.file.display(), "the events file takes events again");
+            tracing::info!(file = %self.file.display(), "the events file can be written again");
         }
         let (mut events, mut answers) = (Vec::new(), Vec::new());
         for (publication, kept) in batch.into_iter().zip(kept) {
@@ -181,7 +181,10 @@ impl Writer {
     /// Logs the first of many errors.
     fn failed(&mut self, error: &FileError) {
         if !std::mem::replace(&mut self.failing, true) {
-            tracing::error!(%error, "the events file takes no event");
+            tracing::error!(%error, "the events file cannot be written");
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
