@@ -24,7 +24,7 @@ use tempfile::TempDir;
 
 use crate::{
     kit::{Kit, RETENTION, TIMEOUT},
-    nodes::{Client, Heard, Node, name, numbers, run},
+    nodes::{Client, Heard, Node, numbers, run},
 };
 
 /// A folder with a file for each log.
@@ -97,6 +97,10 @@ impl Kit for Folder {
 
     fn thaw(&self) {
         self.held.lock().unwrap().clear();
+    }
+
+    fn tells_members(&self) -> bool {
+        false
     }
 }
 

@@ -23,6 +23,11 @@ pub trait Kit: Send + Sync + Sized + 'static {
 
     /// Lets it go on.
     fn thaw(&self);
+
+    /// Whether a node is told who hears channels at others.
+    fn tells_members(&self) -> bool {
+        true
+    }
 }
 
 /// How long a broker waits for its server.

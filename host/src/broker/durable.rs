@@ -72,8 +72,8 @@ struct Running {
 // === impl Durable ===
 
 impl Durable {
-    /// A broker over this store. Those of one store hear each other. The file is opened when the first of them is started,
-    /// and closed when the last one is dropped.
+    /// A broker over this store. Those of one store hear each other, but each knows only its own connections. The file is
+    /// opened when the first of them is started, and closed when the last one is dropped.
     pub fn new(store: Arc<Store>) -> Self {
         Self {
             store,
