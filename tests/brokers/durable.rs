@@ -256,6 +256,6 @@ fn the_file_stops_growing() {
         // Within the first rounds there is as much as is kept of a second.
         let early = sizes[..6].iter().max().unwrap();
         let late = sizes[6..].iter().max().unwrap();
-        assert!(late <= &(early + early / 3), "{sizes:?}");
+        assert!(*late <= early + early / 3, "{sizes:?}");
     });
 }

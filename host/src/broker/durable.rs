@@ -4,7 +4,7 @@
 //!
 //! - [`Durable`]: the broker.
 //! - [`store`]: the file as this process has it open: its threads, and what waits for them.
-//! - [`file`](self::file): opening it: whose it is, its form, what is wrong with it.
+//! - [`file`](mod@file): opening it: whose it is, its form, what is wrong with it.
 //! - [`log`]: what is in it, and the transactions that change it.
 //! - [`reader`]: reading it.
 //! - [`writer`]: the thread that accepts events.

@@ -139,6 +139,7 @@ impl Other {
     /// Ends it as nobody can prevent.
     fn kill(&mut self) {
         self.0.kill().unwrap();
+        self.0.wait().unwrap();
     }
 }
 

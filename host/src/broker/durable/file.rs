@@ -22,9 +22,9 @@ pub(super) const VERSION: i32 = 1;
 /// What the file holds. An index ends in the position by itself.
 const SCHEMA: &str = include_str!("schema.sql");
 
-/// A file of at most this size is checked as a whole before it is used, which takes a fraction of a second. What is wrong
-/// with a larger one may show only where it is read.
-const CHECKED: u64 = 64 << 20;
+/// A file of at most this size is checked as a whole before it is used. What is wrong with a larger one may show only where
+/// it is read: whoever starts waits for this, and the disk may be slow.
+const CHECKED: u64 = 16 << 20;
 /// Pages in the file that SQLite writes to first, the WAL, from which on they are written back. That waits for the disk.
 const WAL_PAGES: i64 = 4000;
 /// What the WAL is cut to once it was written back, in bytes.
