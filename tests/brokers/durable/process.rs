@@ -112,6 +112,8 @@ impl Other {
             .args(["--exact", test, "--ignored", "--nocapture"])
             .env(FILE, file)
             .env(SYNC, sync)
+            // What it leaves when it is killed goes with the folder of the test.
+            .env("TMPDIR", file.parent().unwrap())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
