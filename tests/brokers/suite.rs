@@ -193,10 +193,16 @@ pub async fn ids_of_guests_are_places_too<K: Kit>() {
     assert_eq!(client.data(1).await, ["6"]);
     let mut client = b.client(Some("3"), &["y"]).await;
     assert_eq!(client.data(2).await, ["4", "5"]);
-    // One that is on two channels is a place on its own channels only.
+    // One that is on two channels is a place on its own channels only, whatever this node has heard of the others.
+    let _hears = b.client(None, &["x"]).await;
+    for (channel, id) in [("z", "7"), ("z", "8"), ("x", "7"), ("z", "9")] {
+        a.publish_own(channel, id).await.unwrap();
+    }
+    let mut client = b.client(Some("7"), &["z"]).await;
+    assert_eq!(client.data(2).await, ["8", "9"]);
     a.publish_own("y", "1").await.unwrap();
     let mut client = b.client(Some("1"), &["x"]).await;
-    assert_eq!(client.data(2).await, ["3", "6"]);
+    assert_eq!(client.data(3).await, ["3", "6", "7"]);
 }
 
 /// Each client goes from one node to the other again and again, and hears everything once.

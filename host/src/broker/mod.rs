@@ -136,6 +136,8 @@ pub struct Told {
     pub forgotten: bool,
     /// Channels that became occupied by this, or vacated, on all nodes together. No other node is told of it.
     pub occupancy: Vec<(ChannelName, bool)>,
+    /// Why not all of it could be told, if so.
+    pub failed: Option<BrokerError>,
 }
 
 /// An event that a broker accepted.

@@ -178,13 +178,13 @@ impl Space {
         self.join(connection, channel, Order::Broker(place))
     }
 
-    /// The place of an id among the events that this node keeps, if it is known here.
+    /// The place of an id among the events of this channel that this node keeps, if it is known here. Whether it is one of
+    /// another channel only the broker knows, which has them all.
     pub fn place(&self, channel: &ChannelName, id: &str) -> Option<u64> {
         let state = self.hub.lock();
         let number = state.channels.find(self.number, channel)?;
         let channel = state.channels.get(number)?;
-        let elsewhere = || state.ids.own(self.number, id);
-        channel.history.position(id, &state.ids).or_else(elsewhere)
+        channel.history.position(id, &state.ids)
     }
 
     /// Events of the channel up to this position may have been published and are not kept here; later ones are.

@@ -87,7 +87,10 @@ impl History {
             }
         }
         self.evicted_through = evicted_through;
-        for frame in older.into_iter().chain(newer) {
+        // After a gap there may be some that are here already.
+        let first = newer.front().map_or(u64::MAX, |frame| frame.sequence);
+        let older = older.into_iter();
+        for frame in older.filter(|frame| frame.sequence < first).chain(newer) {
             self.push(frame, space, settings, ids);
         }
     }

@@ -124,21 +124,11 @@ impl Ids {
 
     /// The place of an id that the channel itself does not hold.
     fn elsewhere(&self, space: u32, id: &str) -> Option<u64> {
-        match self.own_places(space, id) {
+        let own = self.own.get(&space);
+        match own.and_then(|own| Some((own, own.places.get(id)?))) {
             Some((own, place)) => (!own.reused).then_some(place.newest),
             None => self.parse(id),
         }
-    }
-
-    /// The same for an id that an event came with.
-    pub(super) fn own(&self, space: u32, id: &str) -> Option<u64> {
-        let (own, place) = self.own_places(space, id)?;
-        (!own.reused).then_some(place.newest)
-    }
-
-    fn own_places(&self, space: u32, id: &str) -> Option<(&OwnIds, &Place)> {
-        let own = self.own.get(&space)?;
-        Some((own, own.places.get(id)?))
     }
 }
 

@@ -132,9 +132,10 @@ impl RedisClient {
         self.link.up().map(|line| line.number())
     }
 
-    /// Runs a script.
+    /// Runs a script over the connection of this number, and over no other.
     pub async fn run(
         &self,
+        connection: u64,
         script: &Script,
         keys: &[&[u8]],
         arguments: &[&[u8]],
@@ -147,11 +148,12 @@ impl RedisClient {
             words.extend(arguments);
             commands::encode(name, &words)
         };
-        let reply = self.link.call(words("EVALSHA", script.digest())?).await?;
+        let call = |words| self.link.call_over(connection, words);
+        let reply = call(words("EVALSHA", script.digest())?).await?;
         match value::parse(&self.url().place(), &reply) {
             // The server is new, or has forgotten its scripts. The text itself makes it known again.
             Err(RedisError::Other(error)) if error.starts_with("NOSCRIPT") => {
-                let reply = self.link.call(words("EVAL", script.text())?).await?;
+                let reply = call(words("EVAL", script.text())?).await?;
                 value::parse(&self.url().place(), &reply)
             }
             answer => answer,

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, timeout},
@@ -108,7 +109,23 @@ impl Link {
 
     /// Sends a command in its form on the wire and waits for its answer.
     pub(super) async fn call(&self, command: Vec<u8>) -> Result<Reply, RedisError> {
+        self.call_on(self.up()?, command).await
+    }
+
+    /// The same over the connection of this number, and over no other.
+    pub(super) async fn call_over(
+        &self,
+        number: u64,
+        command: Vec<u8>,
+    ) -> Result<Reply, RedisError> {
         let line = self.up()?;
+        if line.number() != number {
+            return Err(self.unavailable("went away just now; nothing was done"));
+        }
+        self.call_on(line, command).await
+    }
+
+    async fn call_on(&self, line: Line, command: Vec<u8>) -> Result<Reply, RedisError> {
         let limit = self.dialer.timeout();
         match timeout(limit, line.call(command)).await {
             Ok(Ok(reply)) => {
@@ -186,6 +203,8 @@ impl Supervisor {
     async fn serve(&self, connection: Connection) -> String {
         let (line, driver) = Line::new(connection);
         let mut driver = std::pin::pin!(driver);
+        // What was said of the connection before is not about this one.
+        let _ = self.misled.notified().now_or_never();
         self.status.send_replace(Status::Up(line.clone()));
         loop {
             tokio::select! {

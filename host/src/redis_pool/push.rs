@@ -6,7 +6,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use redis::{PushKind, Value};
-use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::{
     RedisError, RedisUrl, commands,
@@ -22,6 +25,8 @@ pub struct Push {
     connection: Connection,
     url: RedisUrl,
     timeout: Duration,
+    /// When it was heard, or asked for a sign of life, for the last time.
+    since: Instant,
     /// The server was asked for a sign of life and has given none yet.
     asked: bool,
 }
@@ -52,6 +57,7 @@ impl Push {
             connection: dialer.open(url).await?,
             url: url.clone(),
             timeout: dialer.timeout(),
+            since: Instant::now(),
             asked: false,
         })
     }
@@ -85,8 +91,10 @@ impl Push {
             } else {
                 self.timeout * 2
             };
-            match timeout(patience, self.connection.next()).await {
+            // By the clock and not from now on: whoever calls this may drop the future again and again.
+            match timeout_at(self.since + patience, self.connection.next()).await {
                 Ok(Ok(reply)) => {
+                    self.since = Instant::now();
                     self.asked = false;
                     match reply {
                         Reply::TooLarge => return Ok(Heard::TooLarge),
@@ -100,6 +108,7 @@ impl Push {
                 Err(_) if self.asked => return Err(self.broken(&"it does not answer any more")),
                 Err(_) => {
                     self.asked = true;
+                    self.since = Instant::now();
                     self.send("PING", &[]).await?;
                 }
             }

@@ -137,8 +137,11 @@ impl Dialer {
                 return Err(odd(&address));
             };
             if (*first..=*last).contains(&slot.into()) {
-                let [Value::BulkString(host), Value::Int(port), ..] = owner.as_slice() else {
-                    return Err(odd(&address));
+                let (host, port) = match owner.as_slice() {
+                    [Value::BulkString(host), Value::Int(port), ..] => (host.as_slice(), port),
+                    // It does not know its own name: it is where it was asked.
+                    [Value::Nil, Value::Int(port), ..] => (b"".as_slice(), port),
+                    _ => return Err(odd(&address)),
                 };
                 let found = server(place, host, port.to_string().as_bytes());
                 return found.ok_or_else(|| odd(&address));

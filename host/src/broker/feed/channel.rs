@@ -7,11 +7,15 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
-use super::super::{BrokerError, Page, Pushed};
+use super::super::{BrokerError, Pushed};
 use crate::hub::carried::Placed;
 
-/// Events that are held while what is before them is read; past it, they are read too.
+/// Events of a channel that are held while what is before them is read, and the bytes of their data; past that, they are
+/// read too.
 const HELD: usize = 1024;
+const HELD_BYTES: usize = 256 << 10;
+/// Deliveries that are remembered for those who publish.
+const REMEMBERED: usize = 1024;
 
 /// A channel that this node listens to.
 #[derive(Debug)]
@@ -29,12 +33,15 @@ pub(super) struct Channel {
     pub(super) opened: watch::Sender<Option<Result<(), BrokerError>>>,
     /// What was pushed while it cannot be delivered, in order.
     held: VecDeque<Pushed>,
+    held_bytes: usize,
     /// Some of it was let go.
     overflowed: bool,
+    /// The last gap that was told.
+    gap: u64,
     /// Publications that are under way, which want to know how many connections their event went to.
     publishing: usize,
-    /// What was delivered since the first of them began: position and connections.
-    delivered: Vec<(u64, u32)>,
+    /// What was delivered since the first of them began, the newest of it: position and connections.
+    delivered: VecDeque<(u64, u32)>,
     /// Who waits until all up to a position was delivered.
     waiting: BTreeMap<u64, Vec<oneshot::Sender<u32>>>,
 }
@@ -66,9 +73,11 @@ impl Channel {
             loaded: Default::default(),
             opened: watch::Sender::new(None),
             held: VecDeque::new(),
+            held_bytes: 0,
             overflowed: false,
+            gap: 0,
             publishing: 0,
-            delivered: Vec::new(),
+            delivered: VecDeque::new(),
             waiting: BTreeMap::new(),
         }
     }
@@ -92,17 +101,22 @@ impl Channel {
     }
 
     fn hold(&mut self, pushed: Pushed) {
-        if self.held.len() == HELD {
-            self.held.clear();
+        let bytes = pushed.placed.as_ref();
+        self.held_bytes += bytes.map_or(0, |placed| placed.event.data_bytes());
+        self.held.push_back(pushed);
+        if self.held.len() > HELD || self.held_bytes > HELD_BYTES {
+            self.let_go();
             self.overflowed = true;
         }
-        self.held.push_back(pushed);
     }
 
     fn deliver(&mut self, position: u64, placed: Option<&Placed>, to: &impl Deliver) {
         let delivered = placed.map_or(0, |placed| to.event(placed));
         if self.publishing > 0 {
-            self.delivered.push((position, delivered));
+            if self.delivered.len() == REMEMBERED {
+                self.delivered.pop_front();
+            }
+            self.delivered.push_back((position, delivered));
         }
         self.reached(position, delivered);
     }
@@ -130,20 +144,14 @@ impl Channel {
     pub(super) fn begin(&mut self, position: u64, to: &impl Deliver) -> bool {
         self.phase = Phase::Behind;
         self.through = position;
-        let page = Page {
-            through: position,
-            ..Page::default()
-        };
-        match self.caught_up(page) {
-            Some(missed) => {
-                self.phase = Phase::Live;
-                for missed in missed {
-                    self.deliver(missed.position, missed.placed.as_ref(), to);
-                }
-                true
-            }
-            None => false,
+        if !self.follows_on(position) {
+            return false;
         }
+        for held in self.take_held() {
+            self.deliver(held.position, held.placed.as_ref(), to);
+        }
+        self.phase = Phase::Live;
+        true
     }
 
     /// Something was missed, on this channel or another one of the publisher: what is pushed is held from now on.
@@ -153,41 +161,58 @@ impl Channel {
         }
     }
 
-    /// What was missed, in order, where all that is held follows on what was read after [`Channel::through`]. It is to be
-    /// delivered, and then the channel is live.
-    pub(super) fn caught_up(&mut self, page: Page) -> Option<Vec<Pushed>> {
-        if std::mem::take(&mut self.overflowed) {
-            return None;
-        }
-        let mut through = self.through.max(page.through);
-        let mut missed = Vec::with_capacity(page.events.len() + self.held.len());
-        missed.extend(page.events.into_iter().map(|placed| Pushed {
-            position: placed.position,
-            previous: None,
-            placed: Some(placed),
-        }));
-        let held = self.held.iter();
-        for pushed in held.filter(|pushed| pushed.position > page.through) {
-            if pushed.previous.is_some_and(|previous| previous > through) {
-                return None;
-            }
+    /// What is kept after this position is read now, with all that was let go before.
+    pub(super) fn begin_reading(&mut self) -> u64 {
+        self.overflowed = false;
+        self.through
+    }
+
+    /// Whether all that is held follows on what was read up to this position.
+    pub(super) fn follows_on(&self, mut through: u64) -> bool {
+        let mut held = self.held.iter();
+        let follow = held.all(|pushed| {
+            let follows = pushed.previous.is_none_or(|previous| previous <= through);
             through = through.max(pushed.position);
-            missed.push(pushed.clone());
-        }
-        missed.retain(|pushed| pushed.position > self.through);
-        self.held = VecDeque::new();
-        Some(missed)
+            follows
+        });
+        follow && !self.overflowed
+    }
+
+    /// Takes what is held and was not delivered yet.
+    pub(super) fn take_held(&mut self) -> Vec<Pushed> {
+        let through = self.through;
+        let held = std::mem::take(&mut self.held).into_iter();
+        self.held_bytes = 0;
+        held.filter(|pushed| pushed.position > through).collect()
     }
 
     /// Delivers an event that was missed.
-    pub(super) fn deliver_missed(&mut self, missed: &Pushed, to: &impl Deliver) {
-        self.deliver(missed.position, missed.placed.as_ref(), to);
+    pub(super) fn deliver_missed(
+        &mut self,
+        position: u64,
+        placed: Option<&Placed>,
+        to: &impl Deliver,
+    ) {
+        if position > self.through {
+            self.deliver(position, placed, to);
+        }
     }
 
     /// All that was missed up to this position was delivered.
-    pub(super) fn go_live(&mut self, through: u64) {
+    pub(super) fn caught_up(&mut self, through: u64) {
         self.reached(through, 0);
-        self.phase = Phase::Live;
+    }
+
+    /// Whether a gap up to this position was not told yet. It is told now.
+    pub(super) fn is_news(&mut self, gap: u64) -> bool {
+        let news = gap > self.through && gap > self.gap;
+        self.gap = self.gap.max(gap);
+        news
+    }
+
+    fn let_go(&mut self) {
+        self.held.clear();
+        self.held_bytes = 0;
     }
 
     /// The push broke. `complete` is a position up to which it is known to have lost nothing.
@@ -196,8 +221,9 @@ impl Channel {
             self.reached(complete, 0);
             self.phase = Phase::Behind;
         }
-        self.held.clear();
-        self.overflowed = false;
+        self.let_go();
+        // What was pushed before it was opened, and is lost now, is to be read.
+        self.overflowed = self.phase == Phase::Opening;
     }
 
     /// A publication begins.
@@ -209,7 +235,7 @@ impl Channel {
     pub(super) fn end_publishing(&mut self) {
         self.publishing -= 1;
         if self.publishing == 0 {
-            self.delivered = Vec::new();
+            self.delivered = VecDeque::new();
         }
     }
 
@@ -219,6 +245,13 @@ impl Channel {
             let delivered = self.delivered.iter().rev();
             let mut delivered = delivered.filter(|(delivered, _)| *delivered == position);
             return Ok(delivered.next().map_or(0, |(_, delivered)| *delivered));
+        }
+        if self.waiting.len() >= REMEMBERED {
+            // Those who gave up, while the push is broken.
+            self.waiting.retain(|_, waiting| {
+                waiting.retain(|waiting| !waiting.is_closed());
+                !waiting.is_empty()
+            });
         }
         let (sender, receiver) = oneshot::channel();
         self.waiting.entry(position).or_default().push(sender);
@@ -268,15 +301,17 @@ mod tests {
         (channel, heard)
     }
 
-    /// What is delivered after this was read, or whether more is to be read.
-    fn read(channel: &mut Channel, positions: &[u64], through: u64) -> Option<Vec<u64>> {
-        let page = Page {
-            events: positions.iter().copied().map(placed).collect(),
-            through,
-            ..Page::default()
-        };
-        let missed = channel.caught_up(page)?;
-        Some(missed.iter().map(|missed| missed.position).collect())
+    /// Reads these, up to a position. False if more is to be read.
+    fn read(channel: &mut Channel, heard: &Heard, positions: &[u64], through: u64) -> bool {
+        let follows = channel.follows_on(through);
+        for position in positions {
+            channel.deliver_missed(*position, Some(&placed(*position)), heard);
+        }
+        channel.caught_up(through);
+        if follows {
+            assert!(channel.begin(channel.through, heard));
+        }
+        follows
     }
 
     #[test]
@@ -295,12 +330,9 @@ mod tests {
         assert!(!channel.take(pushed(14, Some(12)), 0, &heard));
         assert!(channel.take(pushed(16, Some(14)), 0, &heard));
         // One more was pushed than was there when this was read.
-        let missed = read(&mut channel, &[12, 14], 15);
-        assert_eq!(missed, Some(vec![12, 14, 16]));
-        assert_eq!(*heard.0.borrow(), [0; 0]);
-        channel.go_live(16);
+        assert!(read(&mut channel, &heard, &[12, 14], 15));
         assert!(channel.take(pushed(17, Some(16)), 0, &heard));
-        assert_eq!(*heard.0.borrow(), [17]);
+        assert_eq!(*heard.0.borrow(), [12, 14, 16, 17]);
     }
 
     #[test]
@@ -308,9 +340,9 @@ mod tests {
         let (mut channel, heard) = live(10);
         channel.broke(0);
         assert!(channel.take(pushed(30, Some(20)), 0, &heard));
-        assert_eq!(read(&mut channel, &[12, 14], 15), None);
-        let missed = read(&mut channel, &[12, 14, 20, 30], 31);
-        assert_eq!(missed, Some(vec![12, 14, 20, 30]));
+        assert!(!read(&mut channel, &heard, &[12, 14], 15));
+        assert!(read(&mut channel, &heard, &[20, 30], 31));
+        assert_eq!(*heard.0.borrow(), [12, 14, 20, 30]);
     }
 
     #[test]
@@ -319,7 +351,28 @@ mod tests {
         assert!(channel.take(pushed(12, Some(10)), 0, &heard));
         channel.broke(13);
         assert!(channel.take(pushed(15, Some(12)), 0, &heard));
-        assert_eq!(read(&mut channel, &[12, 15], 16), Some(vec![15]));
+        assert!(read(&mut channel, &heard, &[12, 15], 16));
+        assert_eq!(*heard.0.borrow(), [12, 15]);
+    }
+
+    #[test]
+    fn a_break_while_it_is_opened_is_not_forgotten() {
+        let (mut channel, heard) = (Channel::new(1), Heard::default());
+        channel.take(pushed(11, Some(10)), 0, &heard);
+        channel.broke(0);
+        assert!(!channel.begin(10, &heard));
+        assert_eq!(channel.begin_reading(), 10);
+        assert!(read(&mut channel, &heard, &[11], 12));
+        assert_eq!(*heard.0.borrow(), [11]);
+    }
+
+    #[test]
+    fn a_gap_is_told_once() {
+        let (mut channel, _) = live(10);
+        assert!(!channel.is_news(10));
+        assert!(channel.is_news(20));
+        assert!(!channel.is_news(20));
+        assert!(channel.is_news(21));
     }
 
     #[test]
@@ -347,9 +400,10 @@ mod tests {
         }
         assert!(!channel.begin(0, &heard));
         assert_eq!(channel.phase, Phase::Behind);
-        let all: Vec<_> = (1..=HELD as u64).collect();
-        let missed = read(&mut channel, &all, HELD as u64).unwrap();
-        assert_eq!(missed.len(), HELD + 5);
+        assert_eq!(channel.begin_reading(), 0);
+        let all: Vec<_> = (1..=HELD as u64 + 2).collect();
+        assert!(read(&mut channel, &heard, &all, HELD as u64 + 2));
+        assert_eq!(heard.0.borrow().len(), HELD + 5);
     }
 
     #[test]

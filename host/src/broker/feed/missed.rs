@@ -1,6 +1,10 @@
 //! Catching up with what was missed: on all channels together, so that it is delivered in one order.
+//!
+//! Where there is more than is read at a time, only what is surely complete is delivered, up to a horizon, and then more is
+//! read: no channel runs ahead of another.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -9,28 +13,36 @@ use futures_util::{StreamExt, stream};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    super::{BrokerError, Page, Pushed},
+    super::{BrokerError, Page},
     Core, State,
     channel::Phase,
     returning::PAGE,
 };
-use crate::hub::channel::ChannelName;
+use crate::hub::{carried::Placed, channel::ChannelName};
 
 /// Channels that are read at a time.
 const READERS: usize = 64;
-/// Bytes that are read before they are delivered. A node that missed more delivers it in parts, each in order.
-const BYTES: usize = 16 << 20;
+/// Bytes that are read before they are delivered.
+const BYTES: usize = 64 << 20;
 /// What an event counts beside its data.
 const EVENT_COST: usize = 256;
 /// After something that failed, it is tried again after this time.
 pub(super) const RETRY: Duration = Duration::from_millis(100);
+/// A channel that cannot be read so often, while the broker is there, is given up: then a gap is told.
+const ATTEMPTS: u32 = 50;
 /// How long the push may take to tell how far it is.
 const SYNC: Duration = Duration::from_secs(1);
 
-/// What was read of a channel after what had been delivered.
+/// What was read of the channels that are behind.
 struct Read {
-    channel: ChannelName,
-    page: Page,
+    /// What was read of each, but for the events.
+    channels: Vec<(ChannelName, Page)>,
+    /// The events, with the places of their channels in that list.
+    events: Vec<(usize, Placed)>,
+    /// Their bytes.
+    bytes: usize,
+    /// Everything up to this position was read, of every channel.
+    horizon: u64,
 }
 
 impl Core {
@@ -39,6 +51,7 @@ impl Core {
         for channel in state.channels.values_mut() {
             channel.fall_behind();
         }
+        self.live.send_replace(false);
         if !state.broken && !std::mem::replace(&mut state.catching_up, true) {
             self.runtime.spawn(catch_up(Arc::downgrade(self)));
         }
@@ -48,132 +61,192 @@ impl Core {
     /// broken by then. `None` where there is nothing to do: then whoever asked is done.
     fn behind(&self) -> Option<(Vec<(ChannelName, u64)>, u64)> {
         let mut state = self.state.lock();
+        let state = &mut *state;
         let behind: Vec<_> = match state.broken {
             // Whoever says that the push is back begins anew.
             true => Vec::new(),
             false => {
-                let channels = state.channels.iter();
+                let channels = state.channels.iter_mut();
                 let behind = channels.filter(|(_, channel)| channel.phase == Phase::Behind);
                 behind
-                    .map(|(name, channel)| (name.clone(), channel.through))
+                    .map(|(name, channel)| (name.clone(), channel.begin_reading()))
                     .collect()
             }
         };
         state.catching_up = !behind.is_empty();
+        if !state.catching_up && !state.broken {
+            self.live.send_replace(true);
+        }
         state.catching_up.then_some((behind, state.breaks))
     }
 
-    /// Reads all that is kept of channels after these positions, but for what is too much.
-    async fn read_behind(&self, behind: Vec<(ChannelName, u64)>) -> Result<Vec<Read>, BrokerError> {
+    /// Reads what is kept of channels after these positions, and waits until all that it can hold was pushed.
+    async fn read_behind(
+        &self,
+        behind: Vec<(ChannelName, u64)>,
+        failures: &mut HashMap<ChannelName, u32>,
+    ) -> Result<Read, BrokerError> {
         let reads = behind.into_iter().map(|(channel, after)| async move {
-            let page = self.read_all(&channel, after).await?;
-            Ok::<_, BrokerError>(Read { channel, page })
+            let page = self.broker.read(&channel, after, PAGE).await;
+            (channel, page)
         });
         let mut reads = stream::iter(reads).buffer_unordered(READERS);
-        let (mut all, mut bytes) = (Vec::new(), 0);
-        while let Some(read) = reads.next().await {
-            let read = read?;
-            bytes += cost(&read.page);
-            all.push(read);
-            if bytes > BYTES {
-                break;
+        let (mut read, mut failed) = (Read::new(), Vec::new());
+        while let Some((channel, page)) = reads.next().await {
+            match page {
+                Ok(page) => {
+                    failures.remove(&channel);
+                    read.add(channel, page);
+                }
+                Err(error) => failed.push((channel, error)),
             }
         }
-        Ok(all)
-    }
-
-    async fn read_all(&self, channel: &ChannelName, after: u64) -> Result<Page, BrokerError> {
-        let mut all = self.broker.read(channel, after, PAGE).await?;
-        while all.more && cost(&all) < BYTES {
-            let page = self.broker.read(channel, all.through, PAGE).await?;
-            if page.missing > 0 {
-                // It was too slow: what was read before is delivered, and then the gap is told.
-                break;
+        // Of what was read, some may not have been pushed yet, and something before it on another channel neither.
+        let position = self.synced().await?;
+        // The broker is there: it is they that cannot be read.
+        let mut again = None;
+        for (channel, error) in failed {
+            let times = failures.entry(channel.clone()).or_default();
+            *times += 1;
+            if *times < ATTEMPTS {
+                again = Some(error);
+                continue;
             }
-            all.events.extend(page.events);
-            all.through = page.through;
-            all.more = page.more;
+            tracing::error!(
+                channel = channel.as_str(),
+                %error,
+                "what was missed of a channel cannot be read; its clients are told of a gap"
+            );
+            let page = Page {
+                missing: position,
+                through: position,
+                ..Page::default()
+            };
+            read.add(channel, page);
         }
-        Ok(all)
+        match again {
+            Some(error) => Err(error),
+            None => Ok(read),
+        }
     }
 
-    /// Waits until the push has told all that was published before this.
-    async fn synced(&self) -> Result<(), BrokerError> {
+    /// Waits until the push has told all that was published before this, and returns up to where.
+    async fn synced(&self) -> Result<u64, BrokerError> {
         let mut complete = self.complete.subscribe();
         let position = self.broker.sync().await?;
         let synced = complete.wait_for(|complete| *complete >= position);
         match timeout(SYNC, synced).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(position),
             Err(_) => Err(BrokerError::Unavailable("the push is late".into())),
         }
     }
 
-    /// Delivers what was read and what was pushed meanwhile, in order. What does not fit together stays behind.
-    fn deliver_missed(&self, reads: Vec<Read>, breaks: u64) {
+    /// Delivers what was read, and what was pushed meanwhile if nothing is missing between the two, in order.
+    fn deliver_missed(&self, read: Read, breaks: u64) {
         let mut state = self.state.lock();
         if state.breaks != breaks {
             // What is held now does not follow on what was read before the break.
             return;
         }
-        let mut missed: Vec<(usize, Pushed)> = Vec::new();
-        let mut channels = Vec::new();
-        for Read { channel, page } in reads {
-            let Some(entry) = state.channels.get_mut(&channel) else {
-                continue;
-            };
-            let (gap, through, more) = (page.missing, page.through, page.more);
-            let after = entry.through;
-            // What is held comes after more than was read.
-            let events = match more {
-                true => {
-                    let events = page.events.into_iter().map(|placed| Pushed {
-                        position: placed.position,
-                        previous: None,
-                        placed: Some(placed),
-                    });
-                    Some(events.filter(|pushed| pushed.position > after).collect())
+        let Read {
+            channels,
+            mut events,
+            mut horizon,
+            ..
+        } = read;
+        for (name, page) in &channels {
+            if let Some(channel) = state.channels.get_mut(name) {
+                if channel.is_news(page.missing) {
+                    self.space.gap(name, page.missing);
                 }
-                false => entry.caught_up(page),
-            };
-            let Some(events) = events else { continue };
-            if gap > after {
-                self.space.gap(&channel, gap);
-            }
-            missed.extend(events.into_iter().map(|pushed| (channels.len(), pushed)));
-            channels.push((channel, through, more));
-        }
-        missed.sort_by_key(|(_, pushed)| pushed.position);
-        for (number, pushed) in &missed {
-            let (channel, ..) = &channels[*number];
-            if let Some(entry) = state.channels.get_mut(channel) {
-                entry.deliver_missed(pushed, &self.listeners(channel));
+                if !channel.follows_on(page.through) {
+                    horizon = horizon.min(page.through);
+                }
             }
         }
-        for (channel, through, more) in &channels {
-            if let Some(entry) = state.channels.get_mut(channel)
-                && !more
-            {
-                entry.go_live(*through);
+        let mut missed: Vec<_> = events
+            .drain(..)
+            .filter(|(_, placed)| placed.position <= horizon)
+            .map(|(number, placed)| (number, placed.position, Some(placed)))
+            .collect();
+        let all = horizon == u64::MAX;
+        if all {
+            for (number, (name, page)) in channels.iter().enumerate() {
+                let held = state
+                    .channels
+                    .get_mut(name)
+                    .map(|channel| channel.take_held());
+                let held = held.into_iter().flatten();
+                let held = held.filter(|pushed| pushed.position > page.through);
+                missed.extend(held.map(|pushed| (number, pushed.position, pushed.placed)));
             }
+        }
+        missed.sort_by_key(|(_, position, _)| *position);
+        for (number, position, placed) in &missed {
+            let (name, _) = &channels[*number];
+            if let Some(channel) = state.channels.get_mut(name) {
+                channel.deliver_missed(*position, placed.as_ref(), &self.listeners(name));
+            }
+        }
+        for (name, page) in &channels {
+            if let Some(channel) = state.channels.get_mut(name) {
+                channel.caught_up(page.through.min(horizon));
+                if all && channel.phase == Phase::Behind {
+                    channel.phase = Phase::Live;
+                }
+            }
+        }
+    }
+}
+
+impl Read {
+    fn new() -> Self {
+        Self {
+            channels: Vec::new(),
+            events: Vec::new(),
+            bytes: 0,
+            horizon: u64::MAX,
+        }
+    }
+
+    fn add(&mut self, channel: ChannelName, mut page: Page) {
+        if page.more {
+            self.horizon = self.horizon.min(page.through);
+        }
+        let number = self.channels.len();
+        for placed in page.events.drain(..) {
+            self.bytes += cost(&placed);
+            self.events.push((number, placed));
+        }
+        self.channels.push((channel, page));
+        if self.bytes > BYTES {
+            self.drop_newest();
+        }
+    }
+
+    /// Lets go of the newest events, which are read again.
+    fn drop_newest(&mut self) {
+        self.events.sort_by_key(|(_, placed)| placed.position);
+        while self.bytes > BYTES / 4 * 3
+            && self.events.len() > 1
+            && let Some((_, placed)) = self.events.pop()
+        {
+            self.bytes -= cost(&placed);
+            self.horizon = self.horizon.min(placed.position - 1);
         }
     }
 }
 
 /// Reads and delivers until no channel is behind.
 async fn catch_up(core: Weak<Core>) {
+    let mut failures = HashMap::new();
     loop {
         let Some(core) = core.upgrade() else { return };
         let Some((behind, breaks)) = core.behind() else {
             return;
         };
-        let reads = async {
-            let reads = core.read_behind(behind).await?;
-            // Of what was read, some may not have been pushed yet, and something before it on another channel neither.
-            core.synced().await?;
-            Ok::<_, BrokerError>(reads)
-        };
-        match reads.await {
-            Ok(reads) => core.deliver_missed(reads, breaks),
+        match core.read_behind(behind, &mut failures).await {
+            Ok(read) => core.deliver_missed(read, breaks),
             Err(error) => {
                 tracing::debug!(%error, "what was missed cannot be read yet");
                 sleep(RETRY).await;
@@ -183,9 +256,6 @@ async fn catch_up(core: Weak<Core>) {
     }
 }
 
-fn cost(page: &Page) -> usize {
-    let events = page.events.iter();
-    events
-        .map(|placed| placed.event.data_bytes() + EVENT_COST)
-        .sum()
+fn cost(placed: &Placed) -> usize {
+    placed.event.data_bytes() + EVENT_COST
 }

@@ -83,6 +83,8 @@ struct Core {
     occupancies: Arc<Occupancies>,
     /// All that was published up to this position, on channels that are live, was pushed.
     complete: watch::Sender<u64>,
+    /// Whether nothing is known to be missed.
+    live: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -135,6 +137,7 @@ impl Feed {
             state: Mutex::default(),
             occupancies: Arc::default(),
             complete: watch::Sender::new(0),
+            live: watch::Sender::new(true),
         });
         let pending = Arc::<Membership>::default();
         let keeper = keep(Arc::downgrade(&core), idle, membership, pending.clone());
@@ -200,12 +203,9 @@ impl Feed {
         let core = &self.core;
         let _user = core.listen(channel).await?;
         let place = match connection.last_event_id() {
-            Some(id) => core.place(channel, id).await?,
+            Some(id) => core.returning(channel, id).await?,
             None => None,
         };
-        if let Some(place) = place {
-            core.reach(channel, place).await?;
-        }
         Ok(core.space.register_at(connection, channel, place))
     }
 
@@ -296,9 +296,11 @@ impl Core {
     async fn delivered(&self, channel: &ChannelName, position: u64) -> u32 {
         let waits = {
             let mut state = self.state.lock();
+            let state = &mut *state;
             match state.channels.get_mut(channel) {
-                Some(channel) => channel.delivered(position),
-                None => Ok(0),
+                // While the push is broken, it is delivered later.
+                Some(channel) if !state.broken => channel.delivered(position),
+                _ => Ok(0),
             }
         };
         match waits {
@@ -350,6 +352,13 @@ async fn open(core: Weak<Core>, channel: ChannelName) {
             core.space.begin(&channel, position);
             let live = entry.begin(position, &core.listeners(&channel));
             entry.opened.send_replace(Some(Ok(())));
+            if entry.users == 0 && core.space.subscribers(&channel) == 0 {
+                // Whoever wanted it has given up.
+                state
+                    .idle
+                    .push_back((Instant::now() + LINGER, channel.clone()));
+                core.idle.notify_one();
+            }
             if state.broken || state.catching_up {
                 entry.fall_behind();
             }

@@ -25,43 +25,49 @@ pub(super) async fn announce(core: Weak<Core>, pending: Arc<Membership>) {
             _ = renew.tick() => Vec::new(),
         };
         let Some(core) = core.upgrade() else { return };
-        if let Err(error) = core.announce(&changes).await {
-            tracing::debug!(%error, "other nodes cannot be told yet who hears which channel");
-            pending.give_back(changes);
-            drop(core);
-            sleep(RETRY).await;
+        match core.announce(&changes).await {
+            // What is told of now is no more than what has changed: it is told again, and tried again if need be.
+            Ok(true) => pending.give_back(core.space.members()),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::debug!(%error, "other nodes cannot be told yet who hears which channel");
+                pending.give_back(changes);
+                drop(core);
+                sleep(RETRY).await;
+            }
         }
     }
 }
 
 impl Core {
-    /// Tells of changes; of none means that this node lives.
-    async fn announce(&self, changes: &[Change]) -> Result<(), BrokerError> {
+    /// Tells of changes; of none means that this node lives. True if it is to tell of all its members.
+    async fn announce(&self, changes: &[Change]) -> Result<bool, BrokerError> {
         let Some(presence) = self.broker.presence() else {
-            return Ok(());
+            return Ok(false);
         };
         let mut forgotten = false;
         if changes.is_empty() {
-            forgotten |= self.heard(presence.renew().await?);
+            forgotten |= self.heard(presence.renew().await?)?;
         }
         for changes in changes.chunks(CHANGES) {
-            forgotten |= self.heard(presence.tell(changes).await?);
+            forgotten |= self.heard(presence.tell(changes).await?)?;
         }
-        if forgotten {
-            // Others have forgotten this node, or it is new to them.
-            self.heard(presence.renew().await?);
-            for members in self.space.members().chunks(CHANGES) {
-                self.heard(presence.tell(members).await?);
-            }
+        // Others have forgotten this node, or it is new to them: first it says that it lives, by another name maybe.
+        let mut again = forgotten;
+        while again {
+            again = self.heard(presence.renew().await?)?;
         }
-        Ok(())
+        Ok(forgotten)
     }
 
     /// Whether this node was forgotten.
-    fn heard(&self, told: Told) -> bool {
+    fn heard(&self, told: Told) -> Result<bool, BrokerError> {
         for (channel, occupied) in told.occupancy {
             self.occupancies.note(channel, occupied);
         }
-        told.forgotten
+        match told.failed {
+            Some(error) => Err(error),
+            None => Ok(told.forgotten),
+        }
     }
 }

@@ -4,50 +4,66 @@ use std::collections::VecDeque;
 
 use tokio::time::timeout;
 
-use super::{super::BrokerError, Core, ECHO};
+use super::{super::BrokerError, Core, ECHO, channel::Phase};
 use crate::{event::Event, hub::channel::ChannelName};
 
 /// Events that are read at a time.
 pub(super) const PAGE: usize = 500;
 
 impl Core {
-    /// The place of an id in the order of the broker.
-    pub(super) async fn place(
+    /// The place on a channel of a client that heard this id last, as far as it is known. When this returns, the node has
+    /// all that was published on the channel since then, as far as it is kept, and delivers nothing again that the client
+    /// has heard up to there.
+    pub(super) async fn returning(
         &self,
         channel: &ChannelName,
         id: &str,
     ) -> Result<Option<u64>, BrokerError> {
-        match self.space.place(channel, id) {
-            Some(place) => Ok(Some(place)),
-            None => self.broker.place(channel, id).await,
+        let place = match self.space.place(channel, id) {
+            Some(place) => Some(place),
+            None => self.broker.place(channel, id).await?,
+        };
+        let Some(place) = place else { return Ok(None) };
+        let late = |_| {
+            BrokerError::Unavailable(
+                "this node has not yet heard what the client heard on another one, because the broker is away or slow; \
+                 try again later"
+                    .into(),
+            )
+        };
+        let reached = timeout(ECHO, self.reach(channel, place));
+        if !reached.await.map_err(late)?? {
+            return Ok(None);
         }
+        self.load(channel, place).await?;
+        Ok(Some(place))
     }
 
-    /// Sees that this node has all that was published on the channel since a place, as far as it is kept, and that it
-    /// does not deliver again what a client has heard up to there.
-    pub(super) async fn reach(&self, channel: &ChannelName, place: u64) -> Result<(), BrokerError> {
-        let mut complete = self.complete.subscribe();
-        let through = {
-            let state = self.state.lock();
-            state.channels.get(channel).map(|channel| channel.through)
-        };
-        // Another node was ahead of this one: what the client has heard there is still to come here.
-        if through.is_some_and(|through| through < place) && *complete.borrow() < place {
-            let reached = async {
-                self.broker.sync().await?;
-                // It lasts as long as the feed.
-                let _ = complete.wait_for(|complete| *complete >= place).await;
-                Ok(())
+    /// Waits until this node has delivered all that was published on the channel up to a place. False if there is no such
+    /// place yet.
+    async fn reach(&self, channel: &ChannelName, place: u64) -> Result<bool, BrokerError> {
+        let (mut live, mut complete) = (self.live.subscribe(), self.complete.subscribe());
+        loop {
+            // What was missed here may have been heard by the client elsewhere. It lasts as long as the feed.
+            let _ = live.wait_for(|live| *live).await;
+            let through = {
+                let state = self.state.lock();
+                match state.channels.get(channel) {
+                    Some(channel) if channel.phase == Phase::Live => channel.through,
+                    Some(_) if !*live.borrow() => continue,
+                    Some(channel) => channel.through,
+                    None => return Ok(true),
+                }
             };
-            timeout(ECHO, reached).await.unwrap_or_else(|_| {
-                Err(BrokerError::Unavailable(
-                    "this node has not yet heard what the client heard on another one, because the broker is away or \
-                     slow; try again later"
-                        .into(),
-                ))
-            })?;
+            if through.max(*complete.borrow()) >= place {
+                return Ok(true);
+            }
+            // Another node was ahead of this one: what the client has heard there is still to come here.
+            if self.broker.sync().await? < place {
+                return Ok(false);
+            }
+            let _ = complete.wait_for(|complete| *complete >= place).await;
         }
-        self.load(channel, place).await
     }
 
     /// Puts what was published before this node listened in front of what it keeps of the channel, unless it reaches

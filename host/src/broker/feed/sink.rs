@@ -65,6 +65,7 @@ impl Sink {
         let mut state = core.state.lock();
         let state = &mut *state;
         state.broken = true;
+        core.live.send_replace(false);
         state.breaks += 1;
         let complete = *core.complete.borrow();
         for channel in state.channels.values_mut() {
@@ -80,6 +81,17 @@ impl Sink {
         let mut state = core.state.lock();
         state.broken = false;
         core.fall_behind(&mut state);
+    }
+
+    /// The broker has lost events up to this position, maybe of any channel: clients are told of a gap.
+    pub fn lost(&self, position: u64) {
+        let Some(core) = self.core.upgrade() else {
+            return;
+        };
+        let state = core.state.lock();
+        for channel in state.channels.keys() {
+            core.space.gap(channel, position);
+        }
     }
 
     /// Waits until what was pushed before is on its way, where a node has more to deliver than it can.

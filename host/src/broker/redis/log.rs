@@ -59,31 +59,36 @@ impl Log {
 
     /// Sees that there is a log, and that what is accepted from now on comes after all that was seen of it: before a
     /// connection is used, because it may lead to a server that does not know it, or not all of it.
-    pub(super) async fn attach(&self) -> Result<(), RedisError> {
+    ///
+    /// Returns the connection that it is attached to over.
+    pub(super) async fn attach(&self) -> Result<u64, RedisError> {
         let connection = self.client.connection()?;
         if self.is_attached(connection) {
-            return Ok(());
+            return Ok(connection);
         }
         let _attaching = self.attaching.lock().await;
+        let connection = self.client.connection()?;
         if self.is_attached(connection) {
-            return Ok(());
+            return Ok(connection);
         }
         let known = self.newest.get().to_string();
         let fresh = format!("r{:09x}", rand::random::<u64>() >> 28);
-        let answer = self
-            .client
-            .run(
-                &ATTACH,
-                &[self.name.as_bytes()],
-                &[known.as_bytes(), fresh.as_bytes()],
-            )
-            .await?;
+        let all = self.channel_of_all();
+        let arguments = [
+            known.as_bytes(),
+            fresh.as_bytes(),
+            all.as_bytes(),
+            self.publish_command(),
+        ];
+        let keys = [self.name.as_bytes()];
+        let answer = self.client.run(connection, &ATTACH, &keys, &arguments);
+        let answer = answer.await?;
         let [last, epoch] = parts(answer).ok_or_else(|| self.odd("attaching"))?;
         let last = number(&last).ok_or_else(|| self.odd("attaching"))?;
         let epoch = text(epoch).ok_or_else(|| self.odd("attaching"))?;
         self.newest.saw(last);
         *self.attached.lock() = Some((connection, epoch));
-        Ok(())
+        Ok(connection)
     }
 
     fn is_attached(&self, connection: u64) -> bool {
@@ -99,18 +104,19 @@ impl Log {
     }
 
     /// Runs a script, on a log that is there.
-    async fn run(
+    pub(super) async fn run(
         &self,
         script: &Script,
         keys: &[&[u8]],
         arguments: &[&[u8]],
     ) -> Result<Value, RedisError> {
-        self.attach().await?;
-        match self.client.run(script, keys, arguments).await? {
+        // Over no other connection than the one that is attached: another may lead to another server.
+        let connection = self.attach().await?;
+        match self.client.run(connection, script, keys, arguments).await? {
             Value::Nil | Value::Boolean(false) => {
                 self.forget_attached();
-                self.attach().await?;
-                self.client.run(script, keys, arguments).await
+                let connection = self.attach().await?;
+                self.client.run(connection, script, keys, arguments).await
             }
             answer => Ok(answer),
         }
@@ -176,37 +182,33 @@ impl Log {
                 answer => break answer?,
             }
         };
-        let page = self.page(channel, answer, limit, event_data);
+        let page = self.page(channel, answer, event_data);
         page.ok_or_else(|| self.odd("reading"))
     }
 
-    fn page(
-        &self,
-        channel: &ChannelName,
-        answer: Value,
-        limit: usize,
-        event_data: usize,
-    ) -> Option<Page> {
-        let [last, epoch, missing, now, entries] = parts(answer)?;
+    fn page(&self, channel: &ChannelName, answer: Value, event_data: usize) -> Option<Page> {
+        let [last, epoch, missing, now, entries, more] = parts(answer)?;
         let (last, now, epoch) = (number(&last)?, number(&now)?, text(epoch)?);
         let Value::Array(entries) = entries else {
             return None;
         };
-        let more = entries.len() >= limit;
+        let more = number(&more)? == 1;
         let mut through = last;
         let mut events = Vec::with_capacity(entries.len());
         for entry in entries {
             let [id, fields] = parts(entry)?;
-            let [_, _, _, payload] = parts(fields)?;
-            let position = text(id)?.strip_suffix("-0")?.parse().ok()?;
-            let age = Duration::from_micros(now.saturating_sub(position));
-            let Value::BulkString(payload) = payload else {
-                return None;
+            let Some(position) = text(id).and_then(|id| id.strip_suffix("-0")?.parse().ok()) else {
+                continue;
             };
-            events.extend(self.placed(channel, &epoch, position, &payload, age, event_data));
             if more {
                 through = position;
             }
+            // Others may have written it: then it is none of ours.
+            let Some([_, _, _, Value::BulkString(payload)]) = parts(fields) else {
+                continue;
+            };
+            let age = Duration::from_micros(now.saturating_sub(position));
+            events.extend(self.placed(channel, &epoch, position, &payload, age, event_data));
         }
         self.newest.saw(last);
         Some(Page {
@@ -276,26 +278,22 @@ impl Log {
         if let Some(position) = self.position_of(id) {
             return Ok(Some(position));
         }
-        let answer = self
-            .client
-            .execute("HGETALL", vec![self.own_id(id).into_bytes()])
-            .await?;
-        let pairs: Vec<_> = match answer {
-            Value::Map(pairs) => pairs,
-            Value::Array(values) => {
-                let mut values = values.into_iter();
-                std::iter::from_fn(|| Some((values.next()?, values.next()?))).collect()
-            }
-            _ => return Err(self.odd("looking up an id")),
-        };
-        let name = Value::BulkString(channel.as_str().into());
-        let own = pairs.iter().find(|(channel, _)| *channel == name);
+        // Not all of it: an id may be on every channel.
+        let key = self.own_id(id).into_bytes();
+        let ask = |command: &'static str, arguments| self.client.execute(command, arguments);
+        let field = channel.as_str().as_bytes().to_vec();
+        let own = ask("HGET", vec![key.clone(), field]).await?;
+        if let Some(position) = number(&own) {
+            return Ok(Some(position));
+        }
         // On several channels it is a place on its own channels only.
-        let place = own.or(match pairs.as_slice() {
-            [only] => Some(only),
-            _ => None,
-        });
-        Ok(place.and_then(|(_, position)| number(position)))
+        match ask("HLEN", vec![key.clone()]).await? {
+            Value::Int(1) => match ask("HVALS", vec![key]).await? {
+                Value::Array(values) => Ok(values.first().and_then(number)),
+                _ => Err(self.odd("looking up an id")),
+            },
+            _ => Ok(None),
+        }
     }
 
     /// The position in an id that this log gave.
@@ -353,6 +351,11 @@ impl Log {
         ChannelName::new(name).ok()
     }
 
+    /// The Redis channel of all nodes, which are told there up to which position events may have been lost.
+    pub(super) fn channel_of_all(&self) -> String {
+        format!("{}:a", self.name)
+    }
+
     /// A Redis channel of this node alone.
     pub(super) fn own_channel(&self) -> String {
         format!("{}:n:{:016x}", self.name, rand::random::<u64>())
@@ -368,13 +371,18 @@ impl Log {
     }
 }
 
+/// Positions are numbers in Lua: up to here they are exact.
+const MOST: u64 = 1 << 53;
+
 impl<'a> Message<'a> {
     /// Reads what publish.lua pushes.
     pub(super) fn parse(message: &'a [u8]) -> Option<Self> {
         let end = message.iter().position(|byte| *byte == b'\n')?;
         let mut words = std::str::from_utf8(&message[..end]).ok()?.split(' ');
+        let position = words.next()?.parse().ok()?;
+        (position < MOST).then_some(())?;
         Some(Self {
-            position: words.next()?.parse().ok()?,
+            position,
             previous: match words.next()? {
                 "-" => None,
                 previous => Some(previous.parse().ok()?),

@@ -78,14 +78,16 @@ impl Members {
         ];
         let keys = keys.each_ref().map(|key| key.as_bytes());
         let came = batch.came.len().to_string();
+        let lease = LEASE.as_micros().to_string();
         let mut arguments = vec![
             node.as_bytes(),
             channel.as_str().as_bytes(),
+            lease.as_bytes(),
             came.as_bytes(),
         ];
         let names = batch.came.iter().chain(&batch.left);
         arguments.extend(names.map(|name| name.as_bytes()));
-        let answer = self.log.client().run(&TELL, &keys, &arguments).await?;
+        let answer = self.log.run(&TELL, &keys, &arguments).await?;
         self.told(answer)
     }
 
@@ -128,7 +130,7 @@ impl Members {
         let limit = limit.to_string();
         let keys = [nodes.as_bytes(), counts.as_bytes()];
         let arguments = [node.as_bytes(), members.as_bytes(), limit.as_bytes()];
-        let answer = self.log.client().run(&READ, &keys, &arguments).await?;
+        let answer = self.log.run(&READ, &keys, &arguments).await?;
         let read = || {
             let Value::Array(parts) = answer else {
                 return None;
@@ -161,7 +163,7 @@ impl Presence for Members {
             known,
             base.as_bytes(),
         ];
-        let answer = self.log.client().run(&RENEW, &keys, &arguments).await?;
+        let answer = self.log.run(&RENEW, &keys, &arguments).await?;
         let mut told = self.told(answer)?;
         let mut current = self.node.lock();
         match told.forgotten {
@@ -191,9 +193,14 @@ impl Presence for Members {
         let mut calls = stream::iter(calls).buffer_unordered(CALLS);
         let mut all = Told::default();
         while let Some(told) = calls.next().await {
-            let told = told?;
-            all.forgotten |= told.forgotten;
-            all.occupancy.extend(told.occupancy);
+            match told {
+                Ok(told) => {
+                    all.forgotten |= told.forgotten;
+                    all.occupancy.extend(told.occupancy);
+                }
+                // What the others did is known by this alone.
+                Err(error) => all.failed = Some(error),
+            }
         }
         Ok(all)
     }

@@ -1,7 +1,7 @@
 //! The connection that events are pushed over: which channels it hears, and how it is made anew.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -38,8 +38,10 @@ pub(super) struct Receiver {
     asked: Option<Instant>,
     /// The Redis channels that are to be heard, with the events of channels.
     channels: HashSet<String>,
-    /// Who waits until a channel is heard.
-    waiting: HashMap<String, Vec<oneshot::Sender<()>>>,
+    /// For each channel, those who wait for the answers to the commands that asked to hear it, in their order.
+    waiting: HashMap<String, VecDeque<Vec<oneshot::Sender<()>>>>,
+    /// How many answers are to come that a channel is not heard any more.
+    leaving: HashMap<String, usize>,
     requests: mpsc::UnboundedReceiver<Request>,
 }
 
@@ -100,6 +102,7 @@ impl Receiver {
             asked: None,
             channels: HashSet::new(),
             waiting: HashMap::new(),
+            leaving: HashMap::new(),
             requests,
         };
         receiver.resubscribe().await?;
@@ -128,7 +131,7 @@ impl Receiver {
             );
             let since = Instant::now();
             loop {
-                sleep(backoff.next()).await;
+                self.wait(backoff.next()).await;
                 match self.reopen().await {
                     Ok(()) => break,
                     Err(error) => {
@@ -138,6 +141,24 @@ impl Receiver {
             }
             self.sink.back();
             tracing::info!(address, away = ?since.elapsed(), "the subscription at Redis is back");
+        }
+    }
+
+    /// Waits so long. Who asks meanwhile to hear a channel is told at once that it cannot be.
+    async fn wait(&mut self, time: Duration) {
+        let end = sleep(time);
+        let mut end = std::pin::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => return,
+                request = self.requests.recv() => match request {
+                    Some(Request::Unsubscribe(push)) => {
+                        self.channels.remove(&push);
+                    }
+                    Some(Request::Subscribe(..)) => {}
+                    None => return end.await,
+                },
+            }
         }
     }
 
@@ -152,7 +173,10 @@ impl Receiver {
     /// Hears all channels that are to be heard, over a new connection. Returns when it is so.
     async fn resubscribe(&mut self) -> Result<(), RedisError> {
         self.asked = None;
-        let names: Vec<_> = self.channels.iter().chain([&self.own]).cloned().collect();
+        self.leaving.clear();
+        let all = self.log.channel_of_all();
+        let names = self.channels.iter().chain([&self.own, &all]);
+        let names: Vec<_> = names.cloned().collect();
         self.push.subscribe(&names).await?;
         let confirmed = async {
             let mut missing = names.len();
@@ -194,15 +218,17 @@ impl Receiver {
                 },
                 _ = self.requests.recv_many(&mut batch, BATCH) => self.take(&mut batch).await,
                 _ = tell.tick() => {
+                    let told = self.check_told();
                     if telling.is_none() {
                         telling.set(Some(log.tell(&own)));
+                        self.asked.get_or_insert_with(Instant::now);
                     }
-                    self.check_told()
+                    told
                 }
                 told = async { telling.as_mut().as_pin_mut().unwrap().await }, if telling.is_some() => {
                     telling.set(None);
-                    if told.is_ok() {
-                        self.asked.get_or_insert_with(Instant::now);
+                    if told.is_err() {
+                        self.asked = None;
                     }
                     Ok(())
                 }
@@ -231,6 +257,10 @@ impl Receiver {
     }
 
     async fn heard(&mut self, heard: Heard) -> Result<(), RedisError> {
+        if let Some(asked) = &mut self.asked {
+            // There is more before that.
+            *asked = Instant::now();
+        }
         match heard {
             Heard::Message { channel, payload } if channel == self.own.as_bytes() => {
                 self.asked = None;
@@ -240,6 +270,18 @@ impl Receiver {
                     self.sink.complete(position);
                 }
             }
+            Heard::Message { channel, payload }
+                if channel == self.log.channel_of_all().as_bytes() =>
+            {
+                let position = std::str::from_utf8(&payload).ok();
+                if let Some(position) = position.and_then(|position| position.parse().ok()) {
+                    tracing::warn!(
+                        address = self.log.client().url().place(),
+                        "Redis has lost events that it had accepted; clients are told of a gap"
+                    );
+                    self.sink.lost(position);
+                }
+            }
             Heard::Message { channel, payload } => {
                 self.deliver(&channel, &payload);
                 // What the node cannot deliver yet waits at Redis, not here.
@@ -247,18 +289,31 @@ impl Receiver {
             }
             Heard::Subscribed(channel) => {
                 let channel = String::from_utf8(channel).unwrap_or_default();
-                for waiting in self.waiting.remove(&channel).unwrap_or_default() {
+                let Entry::Occupied(mut waiting) = self.waiting.entry(channel) else {
+                    return Ok(());
+                };
+                for waiting in waiting.get_mut().pop_front().unwrap_or_default() {
                     // Whoever waited may have given up.
                     let _ = waiting.send(());
+                }
+                if waiting.get().is_empty() {
+                    waiting.remove();
                 }
             }
             Heard::Unsubscribed(channel) => {
                 let channel = String::from_utf8(channel).unwrap_or_default();
-                if channel == self.own || self.channels.contains(&channel) {
-                    let place = self.log.client().url().place();
-                    return Err(RedisError::Unavailable(format!(
-                        "Redis at {place} has given the channels to another server"
-                    )));
+                match self.leaving.entry(channel.clone()) {
+                    Entry::Occupied(mut leaving) if *leaving.get() > 1 => *leaving.get_mut() -= 1,
+                    Entry::Occupied(leaving) => {
+                        leaving.remove();
+                    }
+                    // Nobody asked for it.
+                    Entry::Vacant(_) => {
+                        let place = self.log.client().url().place();
+                        return Err(RedisError::Unavailable(format!(
+                            "Redis at {place} has given the channels to another server"
+                        )));
+                    }
                 }
             }
             // It is read instead.
@@ -285,7 +340,6 @@ impl Receiver {
             );
             return;
         };
-        self.log.newest.saw(message.position);
         let placed = self.log.placed(
             &channel,
             message.epoch,
@@ -294,6 +348,7 @@ impl Receiver {
             Duration::ZERO,
             self.sink.event_data(),
         );
+        self.log.newest.saw(message.position);
         let pushed = Pushed {
             position: message.position,
             previous: message.previous,
@@ -306,26 +361,29 @@ impl Receiver {
 
     /// Does what was asked for, in order, with as few commands as can be.
     async fn take(&mut self, batch: &mut Vec<Request>) -> Result<(), RedisError> {
-        // The last word on a channel counts.
-        let mut wanted: HashMap<String, bool> = HashMap::new();
+        // The last word on a channel counts: who wants to hear it, or nobody.
+        let mut wanted: HashMap<String, Option<Vec<_>>> = HashMap::new();
         for request in batch.drain(..) {
             match request {
                 Request::Subscribe(push, subscribed) => {
-                    wanted.insert(push.clone(), true);
-                    self.waiting.entry(push).or_default().push(subscribed);
+                    let waiting = wanted.entry(push).or_default();
+                    waiting.get_or_insert_default().push(subscribed);
                 }
                 Request::Unsubscribe(push) => {
-                    wanted.insert(push, false);
+                    wanted.insert(push, None);
                 }
             }
         }
         let (mut subscribe, mut unsubscribe) = (Vec::new(), Vec::new());
         for (push, wanted) in wanted {
-            if wanted {
+            if let Some(waiting) = wanted {
                 // Also where it is heard already: the answer tells who waits.
                 self.channels.insert(push.clone());
+                let known = self.waiting.entry(push.clone()).or_default();
+                known.push_back(waiting);
                 subscribe.push(push);
             } else if self.channels.remove(&push) {
+                *self.leaving.entry(push.clone()).or_default() += 1;
                 unsubscribe.push(push);
             }
         }

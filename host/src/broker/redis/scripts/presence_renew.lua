@@ -11,7 +11,7 @@
 -- meanwhile.
 
 -- How much is forgotten at a time, so that no other command waits for long.
-local NODES, CHANNELS = 10, 500
+local NODES, CHANNELS = 10, 2000
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]

@@ -6,8 +6,9 @@
 -- KEYS[4]  the channels that have members at this node
 -- ARGV[1]  the node
 -- ARGV[2]  the channel
--- ARGV[3]  how many came
--- ARGV[4…] those who came, then those who left
+-- ARGV[3]  for how many microseconds the node is taken for alive, from now on
+-- ARGV[4]  how many came
+-- ARGV[5…] those who came, then those who left
 --
 -- Returns the channel in the first or the second of two lists, if it became occupied or vacated; or 0 if others have
 -- taken the node for dead: then nothing was done.
@@ -18,9 +19,11 @@ end
 
 -- Nodes that have died count until they are forgotten: then their members are gone, and that is told.
 local before = redis.call('EXISTS', KEYS[2])
-local came = 3 + ARGV[3]
-if came > 3 then
-  redis.call('SADD', KEYS[3], unpack(ARGV, 4, came))
+local time = redis.call('TIME')
+redis.call('ZADD', KEYS[1], string.format('%.0f', time[1] * 1000000 + time[2] + ARGV[3]), ARGV[1])
+local came = 4 + ARGV[4]
+if came > 4 then
+  redis.call('SADD', KEYS[3], unpack(ARGV, 5, came))
 end
 if #ARGV > came then
   redis.call('SREM', KEYS[3], unpack(ARGV, came + 1))
