@@ -36,7 +36,7 @@
 //!
 //! - Nodes do not tell one another who hears channels: each knows its own connections.
 //! - The place of a guest's own id on another channel than the one it is looked for on is found only in logs that keep no
-//!   more than 10,000 events: there is no index, so all of them are looked at.
+//!   more than 10,000 events: there is no index, so all of them are looked at, for one id at a time.
 //! - In a cluster, what the leader of a stream stored but had not yet pushed when it died is pushed by nobody. A node
 //!   reads it when the next event of that channel comes, but it may tell that of another channel before.
 

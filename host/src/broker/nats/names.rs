@@ -112,8 +112,7 @@ impl LogStream {
         let mut words = name.strip_prefix(STREAM)?.rsplitn(3, '-');
         let (epoch, base, _shown) = (words.next()?, words.next()?, words.next()?);
         let base = base.parse().ok()?;
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        (epoch.len() == EPOCH && epoch.bytes().all(plain)).then(|| Self {
+        is_epoch(epoch).then(|| Self {
             name: name.to_owned(),
             epoch: epoch.to_owned(),
             base,
@@ -152,6 +151,20 @@ impl LogStream {
         // `parse` takes "+7" and "007" as well, which were never given.
         (position > self.base && self.id_of(position) == id).then_some(position)
     }
+}
+
+/// Whether an id looks like one that a stream gave, this one or another.
+pub(super) fn is_given(id: &str) -> bool {
+    id.split_once('-').is_some_and(|(epoch, position)| {
+        is_epoch(epoch)
+            && position.len() >= 16
+            && position.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+fn is_epoch(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() == EPOCH && text.bytes().all(plain)
 }
 
 /// A text as one token of a subject, in which a dot, `*`, `>` and blanks mean something: letters, digits, `_` and `-`
@@ -216,6 +229,7 @@ mod tests {
             assert_eq!(stream.sequence(5), 0);
             let id = stream.id_of(position);
             assert_eq!(stream.position_of(&id), Some(position));
+            assert!(is_given(&id) && !is_given(&id[1..]));
             crate::event::check_id(&id, crate::event::IdForm::Plain).unwrap();
         }
         for other in [

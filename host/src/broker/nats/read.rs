@@ -33,7 +33,7 @@ use super::{
     super::{BrokerError, Page},
     link::Failure,
     log::{Log, MESSAGE_ID, nanos},
-    names::{LogStream, Names},
+    names::{LogStream, Names, is_given},
 };
 use crate::hub::{carried::Placed, channel::ChannelName};
 
@@ -169,13 +169,20 @@ impl Log {
         if let Some(position) = self.probe(channel, id).await? {
             return Ok(Some(position));
         }
-        self.scan(&attached.stream, id).await
+        // After a stream was made anew, many come with ids of the old one.
+        match is_given(id) {
+            true => Ok(None),
+            false => self.scan(&attached.stream, id).await,
+        }
     }
 
-    /// Looks for an id in the whole log, unless that is too large.
+    /// Looks for an id in the whole log, unless that is too large, or others take too long with that.
     async fn scan(&self, stream: &LogStream, id: &str) -> Result<Option<u64>, Failure> {
         // One at a time: whoever asks for ids that never were is not to keep the server busy.
-        let _scanning = self.scanning.lock().await;
+        let turn = timeout(self.link.timeout() / 4, self.scanning.lock()).await;
+        let Ok(_scanning) = turn else {
+            return Ok(None);
+        };
         let events = self.names.all_events();
         let mut reader = self.reader(stream, events, 0, true).await?;
         let mut pending = reader.consumer.cached_info().num_pending;
