@@ -169,11 +169,13 @@ impl Log {
         if let Some(position) = self.probe(channel, id).await? {
             return Ok(Some(position));
         }
-        // After a stream was made anew, many come with ids of the old one.
-        match is_given(id) {
-            true => Ok(None),
-            false => self.scan(&attached.stream, id).await,
+        if is_given(id) {
+            // Of a stream that is gone, and many may come with such; or this one is, which the server says then.
+            let any = json!({ "seq": 1, "next_by_subj": self.names.all_events() });
+            self.sequence_of(&attached.stream, any).await?;
+            return Ok(None);
         }
+        self.scan(&attached.stream, id).await
     }
 
     /// Looks for an id in the whole log, unless that is too large, or others take too long with that.
