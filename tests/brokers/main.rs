@@ -17,6 +17,7 @@ macro_rules! conformance {
 mod durable;
 mod faults;
 mod kit;
+mod nats;
 mod nodes;
 mod redis;
 mod suite;

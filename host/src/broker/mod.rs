@@ -8,6 +8,7 @@
 //! - [`payload`]: how an event is kept at a broker.
 //! - [`redis`](mod@redis): the broker over Redis.
 //! - [`durable`]: the broker over a file, of one node.
+//! - [`nats`]: the broker over NATS JetStream.
 //!
 //! # The way of an event
 //!
@@ -24,6 +25,7 @@
 
 pub mod durable;
 pub mod feed;
+pub mod nats;
 mod payload;
 pub mod publisher;
 pub mod redis;

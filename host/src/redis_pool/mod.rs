@@ -49,7 +49,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-pub(crate) use self::backoff::Backoff;
+pub(crate) use self::{backoff::Backoff, url::percent_decode};
 pub use self::{
     client::RedisClient,
     error::RedisError,

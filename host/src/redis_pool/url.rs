@@ -208,7 +208,7 @@ fn login_of(text: &str) -> Result<(Option<String>, Option<String>), RedisError> 
     Ok((part(user)?, part(password)?))
 }
 
-fn percent_decode(text: &str) -> Option<String> {
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

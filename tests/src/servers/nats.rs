@@ -140,6 +140,30 @@ impl Connection {
         }
     }
 
+    /// Whether anybody subscribes to a subject, who is sent an empty message. Nothing if the connection ends.
+    pub fn is_heard(&mut self, subject: &str) -> Option<bool> {
+        // The server says at once that nobody does, and answers in order.
+        let request =
+            format!("SUB answers 2\r\nPUB {subject} answers 0\r\n\r\nUNSUB 2\r\nPING\r\n");
+        self.send(request.as_bytes())?;
+        let mut heard = true;
+        loop {
+            let line = self.line()?;
+            let mut words = line.split(' ');
+            match words.next()? {
+                "PING" => self.send(b"PONG\r\n")?,
+                "PONG" => return Some(heard),
+                "HMSG" => {
+                    let mut headers = vec![0; words.next_back()?.parse().ok()?];
+                    self.0.read_exact(&mut headers).ok()?;
+                    self.line()?;
+                    heard = false;
+                }
+                _ => return None,
+            }
+        }
+    }
+
     fn send(&mut self, bytes: &[u8]) -> Option<()> {
         self.0.get_mut().write_all(bytes).ok()
     }

@@ -1,0 +1,325 @@
+//! NATS JetStream.
+
+use std::time::{Duration, Instant};
+
+use fanfare::broker::{
+    Broker, BrokerError, Retention,
+    nats::{Nats, NatsUrl, Settings},
+};
+use fanfare_tests::{
+    servers::nats::{Connection, NatsServer, Options},
+    tls::Certificates,
+};
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use crate::{
+    kit::{Kit, RETENTION, TIMEOUT},
+    nodes::{Heard, Node, run},
+};
+
+/// A server whose streams are kept in files.
+struct Server(NatsServer);
+
+fn settings(url: &str) -> Settings {
+    Settings {
+        url: NatsUrl::parse(url).unwrap(),
+        ca_file: None,
+        timeout: TIMEOUT,
+        replicas: 1,
+    }
+}
+
+fn broker(settings: Settings, log: &str, retention: Retention) -> Box<dyn Broker> {
+    Box::new(Nats::new(settings, log.into(), retention, Handle::current()).unwrap())
+}
+
+impl Kit for Server {
+    fn start() -> Self {
+        Self(NatsServer::start())
+    }
+
+    fn broker(&self, log: &str, retention: Retention) -> Box<dyn Broker> {
+        broker(settings(&self.0.url()), log, retention)
+    }
+
+    fn kill(&mut self) {
+        self.0.stop();
+    }
+
+    fn restart(&mut self) {
+        self.0.restart();
+    }
+
+    fn freeze(&self) {
+        self.0.freeze();
+    }
+
+    fn thaw(&self) {
+        self.0.thaw();
+    }
+
+    fn tells_members(&self) -> bool {
+        false
+    }
+}
+
+conformance!(Server);
+
+/// A node with these settings.
+fn node(settings: &Settings) -> Node {
+    Node::over(broker(settings.clone(), "log", RETENTION), RETENTION)
+}
+
+fn api(connection: &mut Connection, subject: &str, request: Value) -> Value {
+    let payload = request.to_string();
+    let answer = connection.request(&format!("$JS.API.{subject}"), payload.as_bytes());
+    let answer = answer.expect("JetStream answers");
+    assert!(answer.get("error").is_none(), "{answer}");
+    answer
+}
+
+/// The name of the one stream of the log.
+fn stream(connection: &mut Connection) -> String {
+    let subject = json!({ "subject": "fanfare.log.event.*" });
+    let names = api(connection, "STREAM.NAMES", subject);
+    assert_eq!(names["total"], 1, "{names}");
+    names["streams"][0].as_str().unwrap().into()
+}
+
+/// Publishes until that is accepted, and returns the id.
+async fn publish_at_last(node: &Node, channel: &str, data: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        match node.publish(channel, data).await {
+            Ok(published) => return published.id,
+            Err(error) => assert!(begun.elapsed() < 20 * TIMEOUT, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn a_wrong_password_is_denied_and_not_shown() {
+    run(async {
+        let server = NatsServer::start_with(Options {
+            password: Some("s3cret-right"),
+            ..Options::default()
+        });
+        let wrong = format!("nats://fanfare:s3cret-wrong@{}", server.address());
+        let token = format!("nats://s3cret-token@{}", server.address());
+        for url in [wrong, token] {
+            let settings = settings(&url);
+            let error = node(&settings).feed.start().await.unwrap_err();
+            assert!(matches!(error, BrokerError::Denied(_)), "{error}");
+            let shown = format!("{error} {error:?} {settings:?}");
+            assert!(shown.contains(&server.address()), "{shown}");
+            assert!(!shown.contains("s3cret"), "{shown}");
+        }
+        let node = node(&settings(&server.url()));
+        node.feed.start().await.unwrap();
+        node.publish("news", "0").await.unwrap();
+    });
+}
+
+#[test]
+fn the_server_is_trusted_for_its_authority() {
+    run(async {
+        let certificates = Certificates::new();
+        let server = NatsServer::start_with(Options {
+            tls: Some(&certificates),
+            ..Options::default()
+        });
+        let untrusting = settings(&server.url());
+        let error = node(&untrusting).feed.start().await.unwrap_err();
+        assert!(matches!(error, BrokerError::Unavailable(_)), "{error}");
+        assert!(error.to_string().contains("certificate"), "{error}");
+        let trusting = Settings {
+            ca_file: Some(certificates.authority()),
+            ..untrusting
+        };
+        let node = node(&trusting);
+        node.feed.start().await.unwrap();
+        let mut client = node.client(None, &["news"]).await;
+        node.publish("news", "0").await.unwrap();
+        assert_eq!(client.data(1).await, ["0"]);
+    });
+}
+
+#[test]
+fn what_others_publish_is_an_event_if_it_is_text() {
+    run(async {
+        let kit = Server::start();
+        let (a, b) = (
+            Node::start(&kit, "log").await,
+            Node::start(&kit, "log").await,
+        );
+        let mut client = a.client(None, &["raum 1"]).await;
+        let first = a.publish("raum 1", "0").await.unwrap().id;
+        let mut other = kit.0.connect();
+        let subject = "fanfare.log.event.raum%201";
+        let large = vec![b'x'; (1 << 20) - 1];
+        for payload in [
+            "from afar, größe\n".as_bytes(),
+            b"\xff\xfe",
+            b"1t\nno event",
+            b"",
+            b"2t\nnewer",
+        ] {
+            let ack = other.request(subject, payload).unwrap();
+            assert!(ack["seq"].is_u64(), "{ack}");
+        }
+        // As much as an event may have, and what nobody made up.
+        assert!(other.request(subject, &large).unwrap()["seq"].is_u64());
+        other.is_heard("fanfare.log.pushed.event.raum%201").unwrap();
+        a.publish("raum 1", "1").await.unwrap();
+        let heard = client.data(5).await;
+        let large = String::from_utf8(large).unwrap();
+        assert_eq!(heard, ["0", "from afar, größe", "", &large, "1"]);
+        let mut client = b.client(Some(&first), &["raum 1"]).await;
+        assert_eq!(client.data(4).await, heard[1..]);
+    });
+}
+
+#[test]
+fn a_node_receives_only_what_its_clients_hear() {
+    run(async {
+        let kit = Server::start();
+        let node = Node::start(&kit, "log").await;
+        let mut server = kit.0.connect();
+        let mut is_heard = |channel: &str| {
+            let subject = format!("fanfare.log.pushed.event.{channel}");
+            server.is_heard(&subject).unwrap()
+        };
+        let mut client = node.client(None, &["news"]).await;
+        node.publish("weather", "0").await.unwrap();
+        assert!(is_heard("news") && !is_heard("weather"));
+        node.publish("news", "1").await.unwrap();
+        assert_eq!(client.data(1).await, ["1"]);
+        drop(client);
+        let begun = Instant::now();
+        while is_heard("news") {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it still hears");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+}
+
+#[test]
+fn a_stream_that_is_deleted_is_made_anew() {
+    run(async {
+        let kit = Server::start();
+        let (a, b) = (
+            Node::start(&kit, "log").await,
+            Node::start(&kit, "log").await,
+        );
+        let mut client = a.client(None, &["news"]).await;
+        let old = a.publish_numbers("news", 0..20).await;
+        assert_eq!(client.data(20).await.len(), 20);
+        let mut server = kit.0.connect();
+        let first = stream(&mut server);
+        api(&mut server, &format!("STREAM.DELETE.{first}"), json!({}));
+        let id = b.publish("news", "after").await.unwrap().id;
+        assert_ne!(stream(&mut server), first);
+        assert_ne!(id.split('-').next(), old[19].split('-').next());
+        // Whoever listens may be told of a gap, but hears it.
+        let heard = client.until("after").await;
+        assert!(
+            heard.iter().all(|heard| matches!(heard, Heard::Gap(_))),
+            "{heard:?}"
+        );
+        let mut client = b.client(Some(&old[19]), &["news"]).await;
+        assert_eq!(client.next().await, Heard::Gap("news".into()));
+        let mut client = a.client(Some(&id), &["news"]).await;
+        a.publish("news", "end").await.unwrap();
+        assert_eq!(client.until("end").await, []);
+        assert_eq!(
+            b.feed
+                .history(&crate::nodes::name("news"), 9)
+                .await
+                .unwrap()
+                .len(),
+            2
+        );
+    });
+}
+
+#[test]
+fn a_server_that_lost_everything_is_a_gap() {
+    run(async {
+        let mut kit = Server::start();
+        let node = Node::start(&kit, "log").await;
+        let mut client = node.client(None, &["news"]).await;
+        node.publish_numbers("news", 0..20).await;
+        assert_eq!(client.data(20).await.len(), 20);
+        kit.0.restart_empty();
+        assert_eq!(client.next().await, Heard::Gap("news".into()));
+        publish_at_last(&node, "news", "after").await;
+        assert_eq!(client.data(1).await, ["after"]);
+    });
+}
+
+/// As after a power failure, of a server that does not write each event to the disk at once.
+#[test]
+fn a_server_that_lost_the_newest_begins_anew() {
+    run(async {
+        let mut kit = Server::start();
+        let node = Node::start(&kit, "log").await;
+        let mut client = node.client(None, &["news"]).await;
+        node.publish_numbers("news", 0..50).await;
+        assert_eq!(client.data(50).await.len(), 50);
+        {
+            let mut server = kit.0.connect();
+            let name = stream(&mut server);
+            let info = api(&mut server, &format!("STREAM.INFO.{name}"), json!({}));
+            api(&mut server, &format!("STREAM.DELETE.{name}"), json!({}));
+            api(
+                &mut server,
+                &format!("STREAM.CREATE.{name}"),
+                info["config"].clone(),
+            );
+        }
+        kit.0.restart();
+        assert_eq!(client.next().await, Heard::Gap("news".into()));
+        publish_at_last(&node, "news", "after").await;
+        assert_eq!(client.data(1).await, ["after"]);
+    });
+}
+
+#[test]
+fn the_stream_is_as_the_newest_configuration_says() {
+    run(async {
+        let kit = Server::start();
+        let _first = Node::start(&kit, "log").await;
+        let less = Retention {
+            events: 7,
+            age: Duration::from_secs(60),
+        };
+        let second = Node::with(&kit, "log", less).await;
+        second.publish_numbers("news", 0..9).await;
+        let mut server = kit.0.connect();
+        let name = stream(&mut server);
+        let events = json!({ "subjects_filter": "fanfare.log.event.*" });
+        let info = api(&mut server, &format!("STREAM.INFO.{name}"), events);
+        let config = &info["config"];
+        assert_eq!(config["max_msgs_per_subject"], 7, "{config}");
+        assert_eq!(config["max_age"], 60_000_000_000_u64);
+        assert_eq!(config["duplicate_window"], 60_000_000_000_u64);
+        let kept = json!({ "fanfare.log.event.news": 7 });
+        assert_eq!(info["state"]["subjects"], kept, "{info}");
+    });
+}
+
+#[test]
+fn a_stream_of_another_program_is_told() {
+    run(async {
+        let kit = Server::start();
+        let config = json!({ "name": "MINE", "subjects": ["fanfare.>"], "num_replicas": 1,
+            "retention": "limits", "storage": "file", "discard": "old" });
+        api(&mut kit.0.connect(), "STREAM.CREATE.MINE", config);
+        let node = Node::new(&kit, "log", RETENTION);
+        let error = node.feed.start().await.unwrap_err();
+        assert!(matches!(error, BrokerError::Denied(_)), "{error}");
+        assert!(error.to_string().contains("MINE"), "{error}");
+    });
+}
