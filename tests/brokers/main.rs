@@ -18,5 +18,6 @@ mod durable;
 mod faults;
 mod kit;
 mod nodes;
+mod postgres;
 mod redis;
 mod suite;

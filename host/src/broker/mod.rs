@@ -8,6 +8,7 @@
 //! - [`payload`]: how an event is kept at a broker.
 //! - [`redis`](mod@redis): the broker over Redis.
 //! - [`durable`]: the broker over a file, of one node.
+//! - [`postgres`]: the broker over PostgreSQL.
 //!
 //! # The way of an event
 //!
@@ -25,6 +26,7 @@
 pub mod durable;
 pub mod feed;
 mod payload;
+pub mod postgres;
 pub mod publisher;
 pub mod redis;
 
