@@ -25,7 +25,7 @@
 //!
 //! Rows that others insert, in transactions that may last as long as they like, go to the table `fanfare.outbox`, for
 //! which nothing is locked. Once they are committed, the first node to look moves them to the events, in a short
-//! transaction of its own. So they come in the order in which they are committed, and within that in the order in which
+//! transaction of its own: that is when they get their places, those of one transaction together and in the order in which
 //! they were inserted. What could be no event is refused by the table, so that whoever inserts it is told. What only the
 //! node can tell, such as data over its limit, is skipped with a line in the log.
 //!

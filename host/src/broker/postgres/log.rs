@@ -176,7 +176,7 @@ impl Log {
         accepted.collect::<Result<_, _>>().map(Some)
     }
 
-    /// Gives places to at most [`BATCH`] rows of the outbox, from this one on. Returns how many there were.
+    /// Gives places to at most [`BATCH`] rows of the outbox, from this transaction on. Returns how many there were.
     pub(super) async fn take(&self, session: &Session, first: i64) -> Result<usize, Failure> {
         let (statement, most) = (&session.statements.take, BATCH as i64);
         let rows = session

@@ -51,7 +51,7 @@ pub(super) struct Reader {
     requests: mpsc::UnboundedReceiver<Request>,
     /// Where others find the connection, to read over it.
     sessions: watch::Sender<Option<Arc<Session>>>,
-    /// There may be rows in the outbox, from this one on.
+    /// There may be rows in the outbox, from this transaction on.
     outbox: Option<i64>,
     /// There may be events that have grown too old.
     is_trimming: bool,

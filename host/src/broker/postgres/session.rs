@@ -69,7 +69,7 @@ pub(super) struct News {
 pub(super) struct Told {
     /// The log goes up to this position.
     pub(super) position: u64,
-    /// There are rows in the outbox, from this one on.
+    /// There are rows in the outbox, from this transaction on.
     pub(super) outbox: Option<i64>,
     /// The connection has ended.
     pub(super) is_over: bool,
@@ -261,7 +261,7 @@ where
 // === impl News ===
 
 impl News {
-    /// What setup.sql notifies: a position, or `outbox` and the number of a row. Whatever else there is wakes too.
+    /// What setup.sql notifies: a position, or `outbox` and the number of a transaction. Whatever else there is wakes too.
     fn heard(&self, payload: &str) {
         {
             let mut told = self.told.lock();

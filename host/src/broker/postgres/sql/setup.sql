@@ -53,9 +53,10 @@ CREATE INDEX IF NOT EXISTS events_of_channel ON fanfare.events (log, channel, po
 CREATE UNIQUE INDEX IF NOT EXISTS events_by_id ON fanfare.events (log, event_id, channel) WHERE event_id IS NOT NULL;
 
 -- What others publish, until a node has given it a place among the events. What could be no event is refused here, where
--- whoever inserts it is told.
+-- whoever inserts it is told. `transaction` and `id` give the order in which rows are taken that are there together.
 CREATE TABLE IF NOT EXISTS fanfare.outbox (
   log text COLLATE "C" NOT NULL,
+  transaction bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
   id bigint GENERATED ALWAYS AS IDENTITY,
   channel text NOT NULL,
   event_id text,
@@ -64,7 +65,7 @@ CREATE TABLE IF NOT EXISTS fanfare.outbox (
   json boolean NOT NULL DEFAULT false,
   retry bigint,
   inserted_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (log, id),
+  PRIMARY KEY (log, transaction, id),
   CONSTRAINT log_has_a_name CHECK (octet_length(log) BETWEEN 1 AND 1000),
   CONSTRAINT channel_has_1_to_255_bytes_without_control_characters
     CHECK (octet_length(channel) BETWEEN 1 AND 255 AND channel !~ '[\u0001-\u001f\u007f-\u009f]'),
@@ -76,8 +77,8 @@ CREATE TABLE IF NOT EXISTS fanfare.outbox (
   CONSTRAINT retry_is_milliseconds_of_32_bits CHECK (retry BETWEEN 0 AND 4294967295)
 );
 
--- Wakes the nodes of the logs that rows were inserted for, once they are committed. Tells them the first of the rows, so
--- that they need not look at what was there before, which is slow while some transaction stays open.
+-- Wakes the nodes of the logs that rows were inserted for, once they are committed. Tells them the transaction, so that
+-- they need not look for rows of earlier ones, which is slow while some transaction stays open.
 --
 -- NOTIFY lets transactions commit one after the other. Where that is too slow, this trigger can be disabled: then nodes
 -- find the rows within a second.
@@ -87,7 +88,7 @@ DECLARE
   inserted record;
 BEGIN
   FOR inserted IN
-    SELECT n.log, l.epoch, min(n.id) AS first
+    SELECT n.log, l.epoch, min(n.transaction) AS first
     FROM new_rows n LEFT JOIN fanfare.logs l ON l.log = n.log
     GROUP BY n.log, l.epoch
   LOOP
@@ -225,8 +226,8 @@ BEGIN
 END
 $$;
 
--- Gives places to rows of the outbox that are committed, at most so many, from this one on. Returns how many there were.
--- Rows that some other transaction has locked are left for later.
+-- Gives places to rows of the outbox that are committed, at most so many, from this transaction on. Returns how many there
+-- were. Rows that some other transaction has locked are left for later.
 CREATE OR REPLACE FUNCTION fanfare.take(of_log text, known bigint, first bigint, most bigint, keep_events bigint,
   keep_age interval)
 RETURNS bigint
@@ -239,7 +240,7 @@ DECLARE
   appended record;
   taken bigint := 0;
 BEGIN
-  IF NOT EXISTS (SELECT FROM fanfare.outbox o WHERE o.log = of_log AND o.id >= first) THEN
+  IF NOT EXISTS (SELECT FROM fanfare.outbox o WHERE o.log = of_log AND o.transaction >= first) THEN
     RETURN 0;
   END IF;
   SELECT * INTO held FROM fanfare.hold(of_log, known);
@@ -250,13 +251,13 @@ BEGIN
   last := held.last;
   FOR event IN
     WITH taken AS (
-      DELETE FROM fanfare.outbox o WHERE o.log = of_log AND o.id = ANY (ARRAY(
-        SELECT free.id FROM fanfare.outbox free
-        WHERE free.log = of_log AND free.id >= first
-        ORDER BY free.id LIMIT most FOR UPDATE SKIP LOCKED))
+      DELETE FROM fanfare.outbox o WHERE o.ctid = ANY (ARRAY(
+        SELECT free.ctid FROM fanfare.outbox free
+        WHERE free.log = of_log AND free.transaction >= first
+        ORDER BY free.transaction, free.id LIMIT most FOR UPDATE SKIP LOCKED))
       RETURNING o.*
     )
-    SELECT * FROM taken ORDER BY id
+    SELECT * FROM taken ORDER BY transaction, id
   LOOP
     SELECT * INTO appended FROM fanfare.append(of_log, last, greatest(held.floor, held.expired), moment, keep_events,
       keep_age, event.channel, event.event_id, event.event_type, convert_to(event.data, 'UTF8'), event.json,
