@@ -215,6 +215,10 @@ impl Broker for Postgres {
         if let Some(position) = running.log.position_of(id) {
             return Ok(Some(position));
         }
+        // PostgreSQL refuses such a text, and so no event has it.
+        if id.contains('\0') {
+            return Ok(None);
+        }
         let (channel, id) = (channel.clone(), id.to_owned());
         self.away("looking up an id", async move {
             let session = running.session().await?;

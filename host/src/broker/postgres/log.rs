@@ -389,11 +389,6 @@ impl Log {
         (id_of(epoch, position) == id).then_some(position)
     }
 
-    /// Whether this is what it is called in the ids of events.
-    pub(super) fn is_called(&self, epoch: &str) -> bool {
-        self.epoch.lock().as_deref() == Some(epoch)
-    }
-
     /// This position was seen, and so no later event may have it.
     pub(super) fn saw(&self, position: u64) {
         self.newest.fetch_max(position, Ordering::Relaxed);

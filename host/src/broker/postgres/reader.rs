@@ -45,6 +45,8 @@ pub(super) struct Reader {
     sink: Sink,
     /// All up to this position was pushed.
     cursor: u64,
+    /// What the log was called when the connection began to be told of it.
+    epoch: String,
     channels: HashSet<ChannelName>,
     /// Who waits to be told how far the log goes, as of now.
     waiting: Vec<oneshot::Sender<u64>>,
@@ -124,6 +126,7 @@ impl Reader {
             log,
             sink,
             cursor: 0,
+            epoch: String::new(),
             channels: HashSet::new(),
             waiting: Vec::new(),
             requests,
@@ -190,10 +193,11 @@ impl Reader {
     }
 
     /// Opens a connection that is told of the log. Returns the newest position too.
-    async fn connect(&self) -> Result<(Arc<Session>, u64), Failure> {
+    async fn connect(&mut self) -> Result<(Arc<Session>, u64), Failure> {
         let session = self.opener.open().await?;
         let (epoch, last) = self.log.attach(&session).await?;
         session.listen(&epoch).await?;
+        self.epoch = epoch;
         Ok((Arc::new(session), last))
     }
 
@@ -307,7 +311,7 @@ impl Reader {
             self.sink.complete(scan.last);
             return Ok(true);
         }
-        self.push(session, &scan.epoch, scan.events).await?;
+        self.push(session, scan.events).await?;
         self.reached(through);
         Ok(through >= scan.last)
     }
@@ -335,7 +339,7 @@ impl Reader {
                 "PostgreSQL at {address} lacks events that were there before"
             )));
         }
-        if !self.log.is_called(&scan.epoch) {
+        if scan.epoch != self.epoch {
             return Err(Failure::lost(format!(
                 "somebody has made the log anew at PostgreSQL at {address}"
             )));
@@ -344,12 +348,7 @@ impl Reader {
     }
 
     /// Fetches and pushes those of the events that somebody listens to.
-    async fn push(
-        &mut self,
-        session: &Session,
-        epoch: &str,
-        events: Vec<Found>,
-    ) -> Result<(), Failure> {
+    async fn push(&mut self, session: &Session, events: Vec<Found>) -> Result<(), Failure> {
         let heard = events.into_iter().filter_map(|found| {
             let channel = ChannelName::new(&found.channel).ok()?;
             let is_heard = self.channels.contains(&channel);
@@ -361,7 +360,7 @@ impl Reader {
             let (now, later) = rest.split_at(first_of(rest));
             rest = later;
             let positions: Vec<_> = now.iter().map(|(position, _)| *position).collect();
-            let fetched = self.log.fetch(session, epoch, &positions).await?;
+            let fetched = self.log.fetch(session, &self.epoch, &positions).await?;
             let is_whole = fetched.len() == positions.len();
             for (channel, pushed) in fetched {
                 if let Ok(channel) = ChannelName::new(&channel) {

@@ -22,8 +22,17 @@ pub const SETUP: &str = include_str!("sql/setup.sql");
 /// Of all that nodes set up, one at a time.
 const SETUP_LOCK: &str = "SELECT pg_advisory_xact_lock(7226150472116)";
 
-/// Whether it is set up. A name is asked for, because asking for a function that is not there is an error.
+/// The version of setup.sql.
+const VERSION: i32 = 1;
+/// Whether some version of it was run. A name is asked for, because calling a function that is not there is an error.
 const IS_SET_UP: &str = "SELECT to_regprocedure('fanfare.version()') IS NOT NULL";
+/// Which one.
+const SET_UP: &str = "SELECT fanfare.version()";
+
+/// How long a connection may be idle before it is looked after: less than firewalls wait before they forget one.
+const IDLE: Duration = Duration::from_secs(60);
+/// What a connection is given in a URL that says nothing of this.
+const DEFAULT_IDLE: Duration = Duration::from_secs(2 * 3600);
 
 /// Opens connections.
 #[derive(Debug)]
@@ -91,6 +100,9 @@ impl Opener {
         // Of several, one that does not answer must not take all the time.
         let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
         config.connect_timeout(self.timeout / hosts.max(1));
+        if config.get_keepalives_idle() == DEFAULT_IDLE {
+            config.keepalives_idle(IDLE);
+        }
         let tls = self.trust.config().await;
         let tls = tls.map_err(|error| Failure::lost(error.to_string()))?;
         let mut tls = (*tls).clone();
@@ -145,7 +157,11 @@ impl Opener {
             |error: Error| Failure::asking(&self.url, "looking for the schema `fanfare`", &error);
         let row = client.query_one(IS_SET_UP, &[]).await.map_err(asked)?;
         if row.try_get(0).map_err(asked)? {
-            return Ok(());
+            let row = client.query_one(SET_UP, &[]).await.map_err(asked)?;
+            // What a later version has set up serves this one too.
+            if row.try_get::<_, i32>(0).map_err(asked)? >= VERSION {
+                return Ok(());
+            }
         }
         let script = format!("BEGIN; {SETUP_LOCK}; {SETUP} COMMIT");
         client.batch_execute(&script).await.map_err(|error| {
