@@ -6,7 +6,9 @@
 //! - [`url`]: where a database is and how to log in.
 //! - [`session`]: a connection: TLS, settings, setting up the database, prepared statements, notifications.
 //! - [`log`]: what is kept on the server, and the statements that change and read it.
+//! - [`columns`]: an event as it is kept.
 //! - [`writer`]: publishing, many events in one call.
+//! - [`presence`]: who hears channels at which node.
 //! - [`reader`]: reading on from a cursor, and waking for it.
 //! - [`failure`]: what went wrong at the server, and what it means.
 //! - `sql/`: the tables and functions (`setup.sql`), and a file for each statement.
@@ -35,8 +37,10 @@
 //! old is deleted, oldest first, at most so many rows in a transaction. A position in front of which something was
 //! deleted is told by the row after it, or by the log where no row of the channel is left.
 
+mod columns;
 mod failure;
 mod log;
+mod presence;
 mod reader;
 mod session;
 pub mod url;
@@ -57,12 +61,13 @@ pub use self::session::SETUP;
 use self::{
     failure::Failure,
     log::Log,
+    presence::Node,
     reader::{Reader, Requests},
     session::{Opener, Session},
     url::PostgresUrl,
     writer::{Publications, Writer},
 };
-use super::{Accepted, Broker, BrokerError, Page, Retention, feed::Sink};
+use super::{Accepted, Broker, BrokerError, Page, Presence, Retention, feed::Sink};
 use crate::{event::Event, hub::channel::ChannelName, trust::Trust};
 
 /// Pages that are read at a time, so that what is pushed over the same connection need not wait for many.
@@ -85,6 +90,8 @@ pub struct Postgres {
     /// The name of the log.
     name: String,
     retention: Retention,
+    /// What this node is called among those that hear channels.
+    node: Mutex<Node>,
     running: Mutex<Option<Arc<Running>>>,
 }
 
@@ -118,6 +125,7 @@ impl Postgres {
             }),
             name: log,
             retention,
+            node: Mutex::new(Node::new()),
             running: Mutex::new(None),
         }
     }
@@ -208,6 +216,10 @@ impl Broker for Postgres {
             running.log.read(&session, &channel, after, limit).await
         })
         .await
+    }
+
+    fn presence(&self) -> Option<&dyn Presence> {
+        Some(self)
     }
 
     async fn place(&self, channel: &ChannelName, id: &str) -> Result<Option<u64>, BrokerError> {

@@ -10,11 +10,12 @@ use tokio_postgres::{Row, types::FromSql};
 
 use super::{
     super::{Accepted, Page, Pushed, Retention},
+    columns::Columns,
     failure::Failure,
     session::{Session, is_epoch},
 };
 use crate::{
-    event::{Data, Event, EventError, IdForm},
+    event::{Data, Event},
     hub::{carried::Placed, channel::ChannelName},
 };
 
@@ -64,17 +65,6 @@ pub(super) struct Found {
     pub(super) bytes: usize,
 }
 
-/// An event in columns, as it is kept.
-struct Columns {
-    id: Option<String>,
-    event_type: Option<String>,
-    data: Option<Vec<u8>>,
-    json: bool,
-    retry: Option<i64>,
-    /// In microseconds.
-    age: i64,
-}
-
 impl Log {
     pub(super) fn new(
         name: String,
@@ -92,6 +82,10 @@ impl Log {
             newest: AtomicU64::new(0),
             epoch: Mutex::default(),
         }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn address(&self) -> &str {
@@ -209,7 +203,8 @@ impl Log {
         self.count(&rows)
     }
 
-    fn count(&self, rows: &[Row]) -> Result<usize, Failure> {
+    /// The number in the first row.
+    pub(super) fn count(&self, rows: &[Row]) -> Result<usize, Failure> {
         let row = rows.first().ok_or_else(|| self.odd("counting"))?;
         let count: i64 = self.get(row, 0)?;
         usize::try_from(count).map_err(|_| self.odd("counting"))
@@ -449,7 +444,12 @@ impl Log {
         u64::try_from(position).map_err(|_| self.odd("a position"))
     }
 
-    fn get<'a, T: FromSql<'a>>(&self, row: &'a Row, column: usize) -> Result<T, Failure> {
+    /// A column of a row.
+    pub(super) fn get<'a, T: FromSql<'a>>(
+        &self,
+        row: &'a Row,
+        column: usize,
+    ) -> Result<T, Failure> {
         row.try_get(column).map_err(|_| self.odd("a statement"))
     }
 
@@ -458,33 +458,6 @@ impl Log {
             "PostgreSQL at {} gave an answer to {what} that cannot be read; has somebody changed the schema `fanfare`?",
             self.address
         ))
-    }
-}
-
-impl Columns {
-    fn event(self, id: impl FnOnce() -> String, limit: usize) -> Result<Event, EventError> {
-        let Some(data) = self.data else {
-            return Err(EventError::Invalid(format!(
-                "its data is over the app's limit `event-data` of {limit} bytes"
-            )));
-        };
-        let data = String::from_utf8(data)
-            .map_err(|_| EventError::Invalid("its data is not UTF-8".into()))?;
-        let data = match self.json {
-            true => Data::Json(data),
-            false => Data::Text(data),
-        };
-        let mut event = Event::new(data, limit)?;
-        event = match self.id {
-            Some(id) => event.with_id(id, IdForm::Any)?,
-            None => event.with_id(id(), IdForm::Plain)?,
-        };
-        if let Some(event_type) = self.event_type {
-            event = event.with_type(event_type)?;
-        }
-        let retry = self.retry.map(u32::try_from).transpose();
-        let retry = retry.map_err(|_| EventError::Invalid("its `retry` is out of range".into()))?;
-        Ok(event.with_retry(retry))
     }
 }
 
@@ -500,71 +473,6 @@ fn bigint(position: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn columns(data: &str) -> Columns {
-        Columns {
-            id: None,
-            event_type: None,
-            data: Some(data.into()),
-            json: false,
-            retry: None,
-            age: 0,
-        }
-    }
-
-    #[test]
-    fn columns_are_an_event() {
-        let own = Columns {
-            id: Some("größe 1".into()),
-            event_type: Some("greeting".into()),
-            json: true,
-            retry: Some(7),
-            ..columns("{}")
-        };
-        let event = own.event(|| unreachable!(), 10).unwrap();
-        assert_eq!(
-            (event.id(), event.event_type(), event.retry()),
-            (Some("größe 1"), Some("greeting"), Some(7))
-        );
-        assert_eq!(*event.data(), Data::Json("{}".into()));
-        let given = columns("a\r\n\0b").event(|| "r1-2".into(), 10).unwrap();
-        assert_eq!(given.id(), Some("r1-2"));
-        assert_eq!(*given.data(), Data::Text("a\r\n\0b".into()));
-    }
-
-    #[test]
-    fn what_is_no_event_says_why() {
-        let bad = [
-            Columns {
-                data: None,
-                ..columns("")
-            },
-            Columns {
-                data: Some(vec![0xff]),
-                ..columns("")
-            },
-            Columns {
-                json: true,
-                ..columns("{")
-            },
-            Columns {
-                id: Some("a\nb".into()),
-                ..columns("x")
-            },
-            Columns {
-                event_type: Some("a\nb".into()),
-                ..columns("x")
-            },
-            Columns {
-                retry: Some(-1),
-                ..columns("x")
-            },
-            columns("more than ten bytes"),
-        ];
-        for columns in bad {
-            assert!(columns.event(|| "r1-2".into(), 10).is_err());
-        }
-    }
 
     #[test]
     fn only_an_id_that_was_given_is_a_place() {

@@ -64,6 +64,10 @@ pub(super) struct Statements {
     pub(super) fetch: Statement,
     pub(super) read: Statement,
     pub(super) place: Statement,
+    pub(super) renew: Statement,
+    pub(super) tell: Statement,
+    pub(super) others: Statement,
+    pub(super) members: Statement,
 }
 
 /// What notifications told, which only wake.
@@ -184,16 +188,21 @@ impl Opener {
 
 impl Statements {
     async fn prepare(client: &Client) -> Result<Self, Error> {
-        let (attach, publish, take, trim, scan, fetch, read, place) = tokio::try_join!(
-            client.prepare(include_str!("sql/attach.sql")),
-            client.prepare(include_str!("sql/publish.sql")),
-            client.prepare(include_str!("sql/take.sql")),
-            client.prepare(include_str!("sql/trim.sql")),
-            client.prepare(include_str!("sql/scan.sql")),
-            client.prepare(include_str!("sql/fetch.sql")),
-            client.prepare(include_str!("sql/read.sql")),
-            client.prepare(include_str!("sql/place.sql")),
-        )?;
+        let (attach, publish, take, trim, scan, fetch, read, place, renew, tell, others, members) =
+            tokio::try_join!(
+                client.prepare(include_str!("sql/attach.sql")),
+                client.prepare(include_str!("sql/publish.sql")),
+                client.prepare(include_str!("sql/take.sql")),
+                client.prepare(include_str!("sql/trim.sql")),
+                client.prepare(include_str!("sql/scan.sql")),
+                client.prepare(include_str!("sql/fetch.sql")),
+                client.prepare(include_str!("sql/read.sql")),
+                client.prepare(include_str!("sql/place.sql")),
+                client.prepare(include_str!("sql/renew.sql")),
+                client.prepare(include_str!("sql/tell.sql")),
+                client.prepare(include_str!("sql/others.sql")),
+                client.prepare(include_str!("sql/members.sql")),
+            )?;
         Ok(Self {
             attach,
             publish,
@@ -203,6 +212,10 @@ impl Statements {
             fetch,
             read,
             place,
+            renew,
+            tell,
+            others,
+            members,
         })
     }
 }

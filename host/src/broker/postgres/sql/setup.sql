@@ -312,4 +312,101 @@ BEGIN
 END
 $$;
 
+-- The nodes of a log that live, and those that were taken for dead and whose members are still to be forgotten. Nobody
+-- misses these two tables: a node that finds itself forgotten tells all anew.
+CREATE UNLOGGED TABLE IF NOT EXISTS fanfare.nodes (
+  log text COLLATE "C" NOT NULL,
+  node text COLLATE "C" NOT NULL,
+  alive_until timestamptz NOT NULL,
+  is_dead boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (log, node)
+);
+
+-- The connections that hear channels, at all nodes.
+CREATE UNLOGGED TABLE IF NOT EXISTS fanfare.members (
+  log text COLLATE "C" NOT NULL,
+  channel text COLLATE "C" NOT NULL,
+  node text COLLATE "C" NOT NULL,
+  connection text COLLATE "C" NOT NULL,
+  PRIMARY KEY (log, channel, node, connection)
+);
+CREATE INDEX IF NOT EXISTS members_of_node ON fanfare.members (log, node);
+
+-- A node says that it lives, and forgets those that have not said so for too long. Returns the channels that are vacated
+-- by that; or that others have taken the node for dead meanwhile.
+CREATE OR REPLACE FUNCTION fanfare.renew(of_log text, of_node text, lease interval, was_known boolean)
+RETURNS TABLE (forgotten boolean, channel text, occupied boolean)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+  dead text;
+  left_channels text[];
+BEGIN
+  -- One node of the log at a time, so that just one finds that a channel was the last one to be left.
+  PERFORM pg_advisory_xact_lock(722615047, hashtext(of_log));
+  IF was_known AND NOT EXISTS (
+    SELECT FROM fanfare.nodes n WHERE n.log = of_log AND n.node = of_node AND NOT n.is_dead) THEN
+    RETURN QUERY SELECT true, NULL::text, NULL::boolean;
+    RETURN;
+  END IF;
+  INSERT INTO fanfare.nodes AS n (log, node, alive_until) VALUES (of_log, of_node, clock_timestamp() + lease)
+    ON CONFLICT (log, node) DO UPDATE SET alive_until = excluded.alive_until;
+  UPDATE fanfare.nodes n SET is_dead = true
+    WHERE n.log = of_log AND n.alive_until <= clock_timestamp() AND NOT n.is_dead;
+  SELECT n.node INTO dead FROM fanfare.nodes n WHERE n.log = of_log AND n.is_dead LIMIT 1;
+  IF dead IS NULL THEN
+    RETURN;
+  END IF;
+  -- So many at a time that no other node waits for long.
+  WITH gone AS (
+    DELETE FROM fanfare.members m WHERE m.ctid = ANY (ARRAY(
+      SELECT old.ctid FROM fanfare.members old WHERE old.log = of_log AND old.node = dead LIMIT 5000))
+    RETURNING m.channel
+  )
+  SELECT array_agg(DISTINCT gone.channel) INTO left_channels FROM gone;
+  IF NOT EXISTS (SELECT FROM fanfare.members m WHERE m.log = of_log AND m.node = dead) THEN
+    DELETE FROM fanfare.nodes n WHERE n.log = of_log AND n.node = dead;
+  END IF;
+  RETURN QUERY
+    SELECT false, of_channel, false FROM unnest(left_channels) of_channel
+    WHERE NOT EXISTS (SELECT FROM fanfare.members m WHERE m.log = of_log AND m.channel = of_channel);
+END
+$$;
+
+-- Tells of connections of a node that came to hear channels, or no longer do. Returns the channels that become occupied
+-- or vacated by that; or that others have taken the node for dead: then nothing was done.
+CREATE OR REPLACE FUNCTION fanfare.tell(of_log text, of_node text, channels text[], connections text[], joined boolean[])
+RETURNS TABLE (forgotten boolean, channel text, occupied boolean)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+  before text[];
+BEGIN
+  PERFORM pg_advisory_xact_lock(722615047, hashtext(of_log));
+  IF NOT EXISTS (SELECT FROM fanfare.nodes n WHERE n.log = of_log AND n.node = of_node AND NOT n.is_dead) THEN
+    RETURN QUERY SELECT true, NULL::text, NULL::boolean;
+    RETURN;
+  END IF;
+  -- Nodes that have died count until they are forgotten: then their members are gone, and that is told.
+  before := ARRAY(SELECT DISTINCT c FROM unnest(channels) c
+    WHERE EXISTS (SELECT FROM fanfare.members m WHERE m.log = of_log AND m.channel = c));
+  INSERT INTO fanfare.members (log, channel, node, connection)
+    SELECT of_log, c.channel, of_node, c.connection
+    FROM unnest(channels, connections, joined) AS c (channel, connection, joined) WHERE c.joined
+    ON CONFLICT DO NOTHING;
+  DELETE FROM fanfare.members m
+    USING unnest(channels, connections, joined) AS c (channel, connection, joined)
+    WHERE NOT c.joined AND m.log = of_log AND m.channel = c.channel AND m.node = of_node
+      AND m.connection = c.connection;
+  RETURN QUERY
+    SELECT false, known.of_channel, known.is_occupied
+    FROM (
+      SELECT c AS of_channel, c = ANY (before) AS was_occupied,
+        EXISTS (SELECT FROM fanfare.members m WHERE m.log = of_log AND m.channel = c) AS is_occupied
+      FROM (SELECT DISTINCT c FROM unnest(channels) c) given
+    ) known
+    WHERE known.was_occupied <> known.is_occupied;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION fanfare.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 1';
