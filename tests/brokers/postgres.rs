@@ -98,6 +98,11 @@ async fn insert(application: &Client, channel: &str, data: &str) {
     assert_eq!(inserted.unwrap(), 1);
 }
 
+/// Waits, and lets the nodes go on.
+fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    tokio::task::block_in_place(|| wait::until_true(what, condition));
+}
+
 #[test]
 fn rows_that_others_insert_are_events() {
     nodes::run(async {
@@ -266,7 +271,7 @@ fn rows_are_found_without_a_notification_and_from_before_the_log() {
         kit.server
             .ask("INSERT INTO fanfare.outbox (log, channel, data) VALUES ('log', 'x', 'early')");
         let node = Node::start(&kit, "log").await;
-        wait::until_true("the row is taken", || {
+        wait_until("the row is taken", || {
             kit.server.ask("SELECT count(*) FROM fanfare.outbox") == "0"
         });
         let history = node.feed.history(&nodes::name("x"), 10).await.unwrap();
@@ -481,12 +486,12 @@ fn what_is_kept_is_bounded() {
             "INSERT INTO fanfare.outbox (log, channel, data) \
              SELECT 'log', 'y', n FROM generate_series(1, 5000) n",
         );
-        wait::until_true("the rows are taken", || {
+        wait_until("the rows are taken", || {
             kit.server.ask("SELECT count(*) FROM fanfare.outbox") == "0"
         });
         assert!(rows() <= 2 * (40 + 5), "{}", rows());
         assert!(rows() >= 1, "{}", rows());
-        wait::until_true("all of it is too old", || rows() == 0);
+        wait_until("all of it is too old", || rows() == 0);
         // Positions go on.
         let id = node.publish("x", "last").await.unwrap().id;
         assert!(id.ends_with("-5101"), "{id}");
@@ -536,7 +541,7 @@ fn a_node_that_was_away_for_too_long_tells_a_gap() {
         proxy.refuse();
         proxy.cut();
         node.publish("old", "1").await.unwrap();
-        wait::until_true("all of it is too old", || {
+        wait_until("all of it is too old", || {
             kit.server.ask("SELECT count(*) FROM fanfare.events") == "0"
         });
         proxy.accept();
