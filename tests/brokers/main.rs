@@ -19,5 +19,6 @@ mod faults;
 mod kit;
 mod nats;
 mod nodes;
+mod postgres;
 mod redis;
 mod suite;

@@ -9,6 +9,7 @@
 //! - [`redis`](mod@redis): the broker over Redis.
 //! - [`durable`]: the broker over a file, of one node.
 //! - [`nats`]: the broker over NATS JetStream.
+//! - [`postgres`]: the broker over PostgreSQL.
 //!
 //! # The way of an event
 //!
@@ -27,6 +28,7 @@ pub mod durable;
 pub mod feed;
 pub mod nats;
 mod payload;
+pub mod postgres;
 pub mod publisher;
 pub mod redis;
 
