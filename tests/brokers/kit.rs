@@ -6,8 +6,17 @@ use fanfare::broker::{Broker, Retention};
 
 /// What a test needs of a broker.
 pub trait Kit: Send + Sync + Sized + 'static {
+    /// Whether a node learns who hears channels at other nodes.
+    const TELLS_MEMBERS: bool = true;
+
     /// Starts a server of its own, which keeps what it accepted when it is killed and restarted.
     fn start() -> Self;
+
+    /// Starts one that the test will kill or freeze: where servers take long to start, tests that break nothing may share
+    /// one.
+    fn start_to_break() -> Self {
+        Self::start()
+    }
 
     /// A broker of a node, over the log of this name. Nothing that it is asked for takes longer than [`TIMEOUT`].
     fn broker(&self, log: &str, retention: Retention) -> Box<dyn Broker>;

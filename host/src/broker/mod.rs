@@ -8,6 +8,7 @@
 //! - [`payload`]: how an event is kept at a broker.
 //! - [`redis`](mod@redis): the broker over Redis.
 //! - [`durable`]: the broker over a file, of one node.
+//! - `kafka`: the broker over Kafka, with the feature `kafka`.
 //!
 //! # The way of an event
 //!
@@ -24,6 +25,8 @@
 
 pub mod durable;
 pub mod feed;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod payload;
 pub mod publisher;
 pub mod redis;

@@ -76,6 +76,14 @@ impl Server<Kafka> {
             .finish("");
     }
 
+    /// Deletes a topic.
+    #[track_caller]
+    pub fn delete_topic(&self, topic: &str) {
+        self.tool("TopicCommand")
+            .args(["--delete", "--topic", topic])
+            .finish("");
+    }
+
     /// Has Kafka's own producer send these records, keys and values without tabs and line ends, and waits until they
     /// are acknowledged.
     #[track_caller]
