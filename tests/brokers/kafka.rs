@@ -20,9 +20,6 @@ use crate::{
     nodes::{self, Heard, Node, name},
 };
 
-/// Servers that are there for one test alone, at a time.
-const OWN: usize = 2;
-
 /// A server, and topics of a test's own on it.
 struct Server {
     server: Running,
@@ -39,7 +36,8 @@ enum Running {
 
 /// The server that tests share which do not break it, while one of them runs.
 static SHARED: Mutex<Weak<KafkaServer>> = Mutex::new(Weak::new());
-static PERMITS: Mutex<usize> = Mutex::new(OWN);
+/// How many more servers may be there for one test alone.
+static PERMITS: Mutex<usize> = Mutex::new(1);
 static RETURNED: Condvar = Condvar::new();
 
 /// Leave to start a server: each is a virtual machine that takes its time and memory.
@@ -171,12 +169,12 @@ fn what_others_produce_is_delivered_and_is_a_place() {
     nodes::run(async {
         let kit = Arc::new(Server::start());
         let topic = kit.topic("log");
-        let produce = |records: &'static [(&'static str, &'static str)]| {
+        let produce = |codec: &'static str, records: &'static [(&'static str, &'static str)]| {
             let (kit, topic) = (kit.clone(), topic.clone());
-            blocking(move || kit.server().produce(&topic, records))
+            blocking(move || kit.server().produce_compressed(&topic, codec, records))
         };
         // Before any node was there.
-        produce(&[("news", "0"), ("weather", "1"), ("news", "2")]).await;
+        produce("gzip", &[("news", "0"), ("weather", "1"), ("news", "2")]).await;
         let node = Node::start(&*kit, "log").await;
         let history = node.feed.history(&name("news"), 10).await.unwrap();
         let ids: Vec<_> = history.iter().map(|event| event.id().unwrap()).collect();
@@ -184,7 +182,11 @@ fn what_others_produce_is_delivered_and_is_a_place() {
         let mut client = node.client(Some(ids[0]), &["news"]).await;
         assert_eq!(client.data(1).await, ["2"]);
         // What has no channel is skipped.
-        produce(&[("", "lost"), ("news", "{\"a\": 3}"), ("news", "4")]).await;
+        produce(
+            "lz4",
+            &[("", "lost"), ("news", "{\"a\": 3}"), ("news", "4")],
+        )
+        .await;
         assert_eq!(client.data(1).await, ["{\"a\": 3}"]);
         let last = client.last.clone();
         assert_eq!(client.data(1).await, ["4"]);

@@ -28,7 +28,17 @@
 //! # Accepted once
 //!
 //! Kafka does not look at ids. An event is published by producing it and reading it back: the first record of a channel
-//! with an id is the event, on every node, and those after it are duplicates that nobody delivers.
+//! with an id is the event, on every node, and those after it are duplicates that nobody delivers. While another program
+//! has a transaction open on the topic, nothing after it can be read, and so nothing published either.
+//!
+//! # What a broken connection costs
+//!
+//! Nothing is lost by it: the reader goes on at its offset. It says that the push broke all the same, because only then
+//! is it seen whether the topic still holds the same log: the record that was read last must be there as it was.
+//!
+//! # What it does not tell
+//!
+//! Who hears channels at other nodes: a log has no place for what changes all the time and is of no interest later.
 
 mod client;
 mod ends;
@@ -261,7 +271,7 @@ impl Broker for Kafka {
         let running = self.running()?;
         let mut state = running.shared.lock();
         state.heard.insert(channel.clone());
-        Ok(state.index.newest())
+        Ok(state.newest())
     }
 
     fn unsubscribe(&self, channel: &ChannelName) {

@@ -23,6 +23,8 @@ pub(super) struct Shared {
 
 pub(super) struct State {
     pub(super) index: Index,
+    /// The newest position of the logs that were read before this one, whose positions are greater.
+    before: u64,
     /// The channels whose events are pushed.
     pub(super) heard: HashSet<ChannelName>,
     /// Who waits for the node's own records, by their numbers.
@@ -41,6 +43,7 @@ impl Shared {
         Self {
             state: Mutex::new(State {
                 index,
+                before: 0,
                 heard: HashSet::new(),
                 waiting: HashMap::new(),
             }),
@@ -98,6 +101,22 @@ impl Shared {
 }
 
 impl State {
+    /// Begins to read anew. What was told before is not forgotten.
+    pub(super) fn begin(&mut self, index: Index) {
+        self.before = self.newest();
+        self.index = index;
+    }
+
+    /// The newest position of what was read before the log was begun anew; 0 if it never was.
+    pub(super) fn before(&self) -> u64 {
+        self.before
+    }
+
+    /// The newest position that was read.
+    pub(super) fn newest(&self) -> u64 {
+        self.before.max(self.index.newest())
+    }
+
     /// A record was read; if it is this node's, whoever waits for it is to be told what became of it.
     pub(super) fn waiting(
         &mut self,

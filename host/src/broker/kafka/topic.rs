@@ -172,7 +172,8 @@ fn make(
         .set("retention.ms", &age)
         .set("segment.ms", &segment)
         .set("max.message.bytes", &largest);
-    let limit = Some(clients.timeout());
+    // It is no small thing for a cluster.
+    let limit = Some(2 * clients.timeout());
     let options = AdminOptions::new().request_timeout(limit);
     let admin = clients.admin()?;
     let made = admin.create_topics([&new], &options.operation_timeout(limit));
