@@ -113,8 +113,6 @@ impl Server {
 }
 
 impl Kit for Server {
-    const TELLS_MEMBERS: bool = false;
-
     fn start() -> Self {
         let mut shared = SHARED.lock().unwrap();
         let server = shared.upgrade().unwrap_or_else(|| {
@@ -148,6 +146,10 @@ impl Kit for Server {
 
     fn thaw(&self) {
         self.server().thaw();
+    }
+
+    fn tells_members(&self) -> bool {
+        false
     }
 }
 

@@ -6,9 +6,6 @@ use fanfare::broker::{Broker, Retention};
 
 /// What a test needs of a broker.
 pub trait Kit: Send + Sync + Sized + 'static {
-    /// Whether a node learns who hears channels at other nodes.
-    const TELLS_MEMBERS: bool = true;
-
     /// Starts a server of its own, which keeps what it accepted when it is killed and restarted.
     fn start() -> Self;
 
