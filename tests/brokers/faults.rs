@@ -185,7 +185,7 @@ impl Account {
 }
 
 pub async fn a_server_that_is_killed_loses_nothing_that_it_accepted<K: Kit>() {
-    let mut kit = K::start();
+    let mut kit = K::start_to_break();
     let load = Load::start(&kit).await;
     for _ in 0..3 {
         kit.kill();
@@ -197,7 +197,7 @@ pub async fn a_server_that_is_killed_loses_nothing_that_it_accepted<K: Kit>() {
 }
 
 pub async fn a_server_that_stands_still_is_unavailable_and_loses_nothing<K: Kit>() {
-    let kit = K::start();
+    let kit = K::start_to_break();
     let load = Load::start(&kit).await;
     for frozen in [Duration::from_millis(500), 2 * TIMEOUT] {
         kit.freeze();
@@ -218,7 +218,7 @@ pub async fn a_server_that_stands_still_is_unavailable_and_loses_nothing<K: Kit>
 }
 
 pub async fn starting_fails_with_a_reason_and_may_be_tried_again<K: Kit>() {
-    let mut kit = K::start();
+    let mut kit = K::start_to_break();
     kit.kill();
     let node = Node::new(&kit, "log", RETENTION);
     let early = node.publish("news", "early").await;

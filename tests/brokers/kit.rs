@@ -9,6 +9,12 @@ pub trait Kit: Send + Sync + Sized + 'static {
     /// Starts a server of its own, which keeps what it accepted when it is killed and restarted.
     fn start() -> Self;
 
+    /// Starts one that the test will kill or freeze: where servers take long to start, tests that break nothing may share
+    /// one.
+    fn start_to_break() -> Self {
+        Self::start()
+    }
+
     /// A broker of a node, over the log of this name. Nothing that it is asked for takes longer than [`TIMEOUT`].
     fn broker(&self, log: &str, retention: Retention) -> Box<dyn Broker>;
 

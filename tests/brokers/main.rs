@@ -16,6 +16,7 @@ macro_rules! conformance {
 
 mod durable;
 mod faults;
+mod kafka;
 mod kit;
 mod nats;
 mod nodes;

@@ -10,6 +10,7 @@
 //! - [`durable`]: the broker over a file, of one node.
 //! - [`nats`]: the broker over NATS JetStream.
 //! - [`postgres`]: the broker over PostgreSQL.
+//! - `kafka`: the broker over Kafka, with the feature `kafka`.
 //!
 //! # The way of an event
 //!
@@ -27,6 +28,8 @@
 pub mod durable;
 pub mod feed;
 pub mod nats;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod payload;
 pub mod postgres;
 pub mod publisher;

@@ -76,13 +76,28 @@ impl Server<Kafka> {
             .finish("");
     }
 
+    /// Deletes a topic.
+    #[track_caller]
+    pub fn delete_topic(&self, topic: &str) {
+        self.tool("TopicCommand")
+            .args(["--delete", "--topic", topic])
+            .finish("");
+    }
+
     /// Has Kafka's own producer send these records, keys and values without tabs and line ends, and waits until they
     /// are acknowledged.
     #[track_caller]
     pub fn produce(&self, topic: &str, records: &[(&str, &str)]) {
+        self.produce_compressed(topic, "none", records);
+    }
+
+    /// As [`produce`](Self::produce), compressed: `gzip`, `snappy`, `lz4` or `zstd`.
+    #[track_caller]
+    pub fn produce_compressed(&self, topic: &str, codec: &str, records: &[(&str, &str)]) {
         let line = |(key, value): &(&str, &str)| format!("{key}\t{value}\n");
         self.tool("ConsoleProducer")
-            .args(["--topic", topic, "--reader-property", "parse.key=true"])
+            .args(["--topic", topic, "--compression-codec", codec])
+            .args(["--reader-property", "parse.key=true"])
             .finish(&records.iter().map(line).collect::<String>());
     }
 

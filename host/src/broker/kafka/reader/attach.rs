@@ -1,0 +1,191 @@
+//! How reading begins, and how it comes back.
+
+use std::time::Instant;
+
+use futures_util::FutureExt as _;
+use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaError};
+
+use super::{
+    super::{
+        super::BrokerError,
+        index::Index,
+        record::{self, Mark},
+        sender::PARTITION,
+        shared::now,
+        topic,
+    },
+    LOOK, MARK, Reader, Step, place,
+};
+
+/// How often to mark a log whose mark does not count, because others mark it too.
+const MARKS: usize = 10;
+
+impl Reader {
+    /// Begins to read, where it was or as far back as events are kept, and reads what there is. Returns when the node
+    /// knows the log.
+    pub(in super::super) fn attach(&mut self) -> Result<(), BrokerError> {
+        self.progress.attaching = true;
+        self.clients.forget_said();
+        self.consumer
+            .unassign()
+            .map_err(|error| self.cannot_read(&error))?;
+        topic::open(
+            &self.clients,
+            &self.consumer,
+            &self.topic,
+            self.retention,
+            &self.runtime,
+        )?;
+        let (low, high) = self.ends()?;
+        let last = self.progress.last.as_ref().map(|last| last.offset);
+        match last.filter(|last| (low..high).contains(last)) {
+            Some(last) => {
+                self.progress.check = true;
+                self.assign(last)?;
+                self.read_until(|reader| !reader.progress.check)?;
+            }
+            // It was not read before, or what was read last is not there any more.
+            None => self.attach_anew(low, high)?,
+        }
+        self.progress.attaching = false;
+        Ok(())
+    }
+
+    fn attach_anew(&mut self, low: u64, high: u64) -> Result<(), BrokerError> {
+        self.progress.check = false;
+        self.progress.last = None;
+        let start = self.start(low, high)?;
+        let index = Index::new(self.retention, self.memory, start);
+        self.shared.lock().begin(index);
+        // Nothing is answered from it until all of it was read.
+        self.shared.reached(0);
+        self.assign(start)?;
+        self.read_until(|reader| reader.shared.lock().index.next_offset() >= high)?;
+        self.name()
+    }
+
+    fn cannot_read(&self, error: &KafkaError) -> BrokerError {
+        self.clients.error("the log cannot be read", error)
+    }
+
+    /// The first and the next offset of the log.
+    fn ends(&self) -> Result<(u64, u64), BrokerError> {
+        let limit = self.clients.timeout();
+        let ends = self
+            .consumer
+            .fetch_watermarks(&self.topic, PARTITION, limit);
+        let (low, high) =
+            ends.map_err(|error| self.clients.error("the log cannot be looked up", &error))?;
+        Ok((place(low), place(high)))
+    }
+
+    /// Where to begin: twice as far back as events are kept, because what is kept may have been published before under
+    /// the same id; and so far that there is a mark, if somebody uses the log.
+    fn start(&self, low: u64, high: u64) -> Result<u64, BrokerError> {
+        let failed = |error: KafkaError| self.clients.error("the log cannot be looked up", &error);
+        let back = 2 * self.retention.age.max(2 * MARK);
+        let back = u64::try_from(back.as_millis()).unwrap_or(u64::MAX);
+        let time = i64::try_from(now().saturating_sub(back)).unwrap_or(0);
+        let mut asked = TopicPartitionList::new();
+        asked
+            .add_partition_offset(&self.topic, PARTITION, Offset::Offset(time))
+            .map_err(failed)?;
+        let found = self
+            .consumer
+            .offsets_for_times(asked, self.clients.timeout())
+            .map_err(failed)?;
+        let found = found.find_partition(&self.topic, PARTITION);
+        Ok(match found.map(|found| found.offset()) {
+            Some(Offset::Offset(offset)) => place(offset).clamp(low, high),
+            _ => high,
+        })
+    }
+
+    fn assign(&self, offset: u64) -> Result<(), BrokerError> {
+        let mut assigned = TopicPartitionList::new();
+        let offset = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
+        let done = assigned.add_partition_offset(&self.topic, PARTITION, offset);
+        let done = done.and_then(|()| self.consumer.assign(&assigned));
+        done.map_err(|error| self.cannot_read(&error))
+    }
+
+    /// Reads until something is so, for as long as there is something to read.
+    fn read_until(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), BrokerError> {
+        let mut since = Instant::now();
+        while !done(self) {
+            if self.step(LOOK)? == Step::Record {
+                since = Instant::now();
+            }
+            if self.stopped() || since.elapsed() > self.clients.timeout() {
+                return Err(self.clients.unavailable("the log cannot be read in time"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees that the log has a name, and that its positions come after all that this node has told: else it is another
+    /// log, or not all of it.
+    fn name(&mut self) -> Result<(), BrokerError> {
+        for _ in 0..MARKS {
+            let mark = {
+                let state = self.shared.lock();
+                let (index, before) = (&state.index, state.before());
+                let renamed = index.epoch() != self.progress.epoch.as_deref();
+                let grown = index.newest() >= before;
+                match index.mark_again() {
+                    Some(mark) if grown && (renamed || !self.progress.another) => mark,
+                    _ => index.mark_anew(before),
+                }
+            };
+            self.mark(&mark)?;
+            let mut state = self.shared.lock();
+            let before = state.before();
+            let index = &mut state.index;
+            let Some(epoch) = index.epoch().map(str::to_owned) else {
+                continue;
+            };
+            let known = self.progress.epoch.as_ref();
+            let renamed = known.is_some_and(|known| *known != epoch);
+            let same = self.progress.another && !renamed;
+            if same || index.newest() <= before {
+                continue;
+            }
+            if renamed {
+                // What was before the mark may not be all that there was.
+                index.forget();
+            }
+            drop(state);
+            self.progress.epoch = Some(epoch);
+            self.progress.another = false;
+            self.mark_later();
+            self.tell();
+            return Ok(());
+        }
+        Err(self
+            .clients
+            .unavailable("other nodes name the log all the time; try again"))
+    }
+
+    /// Marks the log, and reads until the mark.
+    fn mark(&mut self, mark: &Mark) -> Result<(), BrokerError> {
+        let shared = self.shared.clone();
+        let mut echo = shared.expect();
+        let headers = record::mark_headers(echo.origin, mark);
+        let mut sent = self.sender.send(None, None, headers)?;
+        let limit = Instant::now() + self.clients.timeout();
+        loop {
+            self.step(LOOK)?;
+            if echo.read.try_recv().is_ok() {
+                return Ok(());
+            }
+            if let Some(Ok(Err((error, _)))) = (&mut sent).now_or_never() {
+                return Err(self.sender.failed(&error));
+            }
+            if Instant::now() > limit {
+                return Err(self
+                    .clients
+                    .unavailable("what this node produces cannot be read in time"));
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What puts records into the log.
+
+use std::{sync::Arc, thread};
+
+use parking_lot::Mutex;
+use rdkafka::{
+    error::{KafkaError, RDKafkaErrorCode as Code},
+    message::OwnedHeaders,
+    producer::{DeliveryFuture, FutureRecord, Producer as _},
+};
+
+use super::{
+    super::BrokerError,
+    client::{Clients, Producing, code},
+};
+
+/// The only partition of a topic.
+pub(super) const PARTITION: i32 = 0;
+
+/// Puts records into the log. Many may be under way at a time; they are acknowledged by all replicas that are in sync,
+/// and the library's own retries put none there twice.
+pub(super) struct Sender {
+    clients: Arc<Clients>,
+    topic: String,
+    producer: Mutex<Producing>,
+}
+
+impl Sender {
+    pub(super) fn new(clients: Arc<Clients>, topic: String) -> Result<Self, BrokerError> {
+        let producer = Mutex::new(clients.producer()?);
+        Ok(Self {
+            clients,
+            topic,
+            producer,
+        })
+    }
+
+    /// Sends a record. An error means that it was not accepted. Does not wait.
+    pub(super) fn send(
+        &self,
+        key: Option<&str>,
+        value: Option<&str>,
+        headers: OwnedHeaders,
+    ) -> Result<DeliveryFuture, BrokerError> {
+        let mut record: FutureRecord<'_, str, str> =
+            FutureRecord::to(&self.topic).partition(PARTITION);
+        record = record.headers(headers);
+        record.key = key;
+        record.payload = value;
+        let sent = self.producer.lock().send_result(record);
+        sent.map_err(|(error, _)| self.failed(&error))
+    }
+
+    /// Why a record was not accepted, or nobody knows whether it was.
+    pub(super) fn failed(&self, error: &KafkaError) -> BrokerError {
+        self.renew();
+        match code(error) {
+            Some(Code::QueueFull) => self.clients.unavailable(
+                "too much waits to be sent already; the event was not accepted, publish it again later",
+            ),
+            Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize) => {
+                self.clients.unavailable(format!(
+                    "the event was not accepted, because it is larger than a record of the topic {} may be; raise \
+                     `max.message.bytes` of the topic",
+                    self.topic
+                ))
+            }
+            // Only what was refused for sure.
+            Some(
+                Code::TopicAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::InvalidTopic
+                | Code::InvalidRecord
+                | Code::InvalidTimestamp
+                | Code::InvalidRequiredAcks
+                | Code::PolicyViolation
+                | Code::UnsupportedForMessageFormat,
+            ) => {
+                let what = format!("publishing to the topic {} was refused", self.topic);
+                self.clients.error(&what, error)
+            }
+            _ => self.unknown(&error.to_string()),
+        }
+    }
+
+    /// Nobody knows whether a record was accepted.
+    pub(super) fn unknown(&self, why: &str) -> BrokerError {
+        self.clients.unavailable(format!(
+            "it is not known whether the event was accepted ({why}); it can be published again under the same id, and is \
+             heard once all the same"
+        ))
+    }
+
+    /// Makes the producer anew where it has failed for good: it can, when what it knows of its own records and what the
+    /// server knows do not fit together any more.
+    fn renew(&self) {
+        let mut producer = self.producer.lock();
+        let Some((code, reason)) = producer.client().fatal_error() else {
+            return;
+        };
+        tracing::warn!(topic = self.topic, %code, reason, "the producer has failed and is made anew");
+        match self.clients.producer() {
+            // Dropping it waits for its thread.
+            Ok(new) => drop_elsewhere(std::mem::replace(&mut *producer, new)),
+            Err(error) => tracing::warn!(%error, "the producer cannot be made anew yet"),
+        }
+    }
+}
+
+/// Drops what takes its time to be dropped.
+fn drop_elsewhere<T: Send + 'static>(dropped: T) {
+    let name = "kafka-closing".into();
+    // Where there is no thread left it is dropped here.
+    let _ = thread::Builder::new()
+        .name(name)
+        .spawn(move || drop(dropped));
+}

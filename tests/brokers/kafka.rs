@@ -1,0 +1,354 @@
+//! Kafka.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, Weak},
+    time::Duration,
+};
+
+use fanfare::broker::{
+    Broker, BrokerError, Retention,
+    kafka::{self, Kafka, Login, Mechanism, Settings, Tls, Topic},
+};
+use fanfare_tests::{
+    servers::kafka::{KafkaServer, Options},
+    tls::Certificates,
+};
+use tokio::runtime::Handle;
+
+use crate::{
+    kit::{Kit, RETENTION, TIMEOUT},
+    nodes::{self, Heard, Node, name},
+};
+
+/// A server, and topics of a test's own on it.
+struct Server {
+    server: Running,
+    prefix: String,
+    password: Option<String>,
+    tls: Option<Tls>,
+}
+
+enum Running {
+    /// Other tests use it too.
+    Shared(Arc<KafkaServer>),
+    Own(KafkaServer, Permit),
+}
+
+/// The server that tests share which do not break it, while one of them runs.
+static SHARED: Mutex<Weak<KafkaServer>> = Mutex::new(Weak::new());
+/// How many more servers may be there for one test alone.
+static PERMITS: Mutex<usize> = Mutex::new(1);
+static RETURNED: Condvar = Condvar::new();
+
+/// Leave to start a server: each is a virtual machine that takes its time and memory.
+struct Permit;
+
+impl Permit {
+    fn wait() -> Self {
+        let permits = PERMITS.lock().unwrap();
+        let mut permits = RETURNED.wait_while(permits, |left| *left == 0).unwrap();
+        *permits -= 1;
+        Self
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *PERMITS.lock().unwrap() += 1;
+        RETURNED.notify_one();
+    }
+}
+
+impl Server {
+    fn with(server: Running) -> Self {
+        Self {
+            server,
+            prefix: format!("t{:x}.", rand()),
+            password: None,
+            tls: None,
+        }
+    }
+
+    fn own(options: Options<'_>) -> Self {
+        let permit = Permit::wait();
+        let server = Self::with(Running::Own(KafkaServer::start_with(options), permit));
+        Self {
+            password: options.password.map(str::to_owned),
+            ..server
+        }
+    }
+
+    fn server(&self) -> &KafkaServer {
+        match &self.server {
+            Running::Shared(server) => server,
+            Running::Own(server, _) => server,
+        }
+    }
+
+    fn server_mut(&mut self) -> &mut KafkaServer {
+        match &mut self.server {
+            Running::Shared(_) => panic!("other tests use this server too"),
+            Running::Own(server, _) => server,
+        }
+    }
+
+    fn topic(&self, log: &str) -> String {
+        format!("{}{log}", self.prefix)
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            servers: vec![self.server().address()],
+            topic: Topic::Prefixed(self.prefix.clone()),
+            login: self.password.clone().map(|password| Login {
+                mechanism: Mechanism::Plain,
+                user: "fanfare".into(),
+                password,
+            }),
+            tls: self.tls.clone(),
+            timeout: TIMEOUT,
+            memory: 64 << 20,
+        }
+    }
+}
+
+impl Kit for Server {
+    fn start() -> Self {
+        let mut shared = SHARED.lock().unwrap();
+        let server = shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(KafkaServer::start());
+            *shared = Arc::downgrade(&server);
+            server
+        });
+        Self::with(Running::Shared(server))
+    }
+
+    fn start_to_break() -> Self {
+        Self::own(Options::default())
+    }
+
+    fn broker(&self, log: &str, retention: Retention) -> Box<dyn Broker> {
+        let runtime = Handle::current();
+        Box::new(Kafka::new(self.settings(), log, retention, runtime))
+    }
+
+    fn kill(&mut self) {
+        self.server_mut().stop();
+    }
+
+    fn restart(&mut self) {
+        self.server_mut().restart();
+    }
+
+    fn freeze(&self) {
+        self.server().freeze();
+    }
+
+    fn thaw(&self) {
+        self.server().thaw();
+    }
+
+    fn tells_members(&self) -> bool {
+        false
+    }
+}
+
+conformance!(Server);
+
+/// A number that no other test has.
+fn rand() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// Runs what blocks.
+async fn blocking<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(what).await.unwrap()
+}
+
+#[test]
+fn what_others_produce_is_delivered_and_is_a_place() {
+    nodes::run(async {
+        let kit = Arc::new(Server::start());
+        let topic = kit.topic("log");
+        let produce = |codec: &'static str, records: &'static [(&'static str, &'static str)]| {
+            let (kit, topic) = (kit.clone(), topic.clone());
+            blocking(move || kit.server().produce_compressed(&topic, codec, records))
+        };
+        // Before any node was there.
+        produce("gzip", &[("news", "0"), ("weather", "1"), ("news", "2")]).await;
+        let node = Node::start(&*kit, "log").await;
+        let history = node.feed.history(&name("news"), 10).await.unwrap();
+        let ids: Vec<_> = history.iter().map(|event| event.id().unwrap()).collect();
+        assert_eq!(ids.len(), 2);
+        let mut client = node.client(Some(ids[0]), &["news"]).await;
+        assert_eq!(client.data(1).await, ["2"]);
+        // What has no channel is skipped.
+        produce(
+            "lz4",
+            &[("", "lost"), ("news", "{\"a\": 3}"), ("news", "4")],
+        )
+        .await;
+        assert_eq!(client.data(1).await, ["{\"a\": 3}"]);
+        let last = client.last.clone();
+        assert_eq!(client.data(1).await, ["4"]);
+        let other = Node::start(&*kit, "log").await;
+        let mut client = other.client(last.as_deref(), &["news", "weather"]).await;
+        assert_eq!(client.data(1).await, ["4"]);
+        // And what a node publishes is a record like others.
+        node.publish("news", "5").await.unwrap();
+        assert_eq!(client.data(1).await, ["5"]);
+    });
+}
+
+#[test]
+fn of_two_nodes_that_publish_an_id_at_once_one_has_its_way() {
+    nodes::run(async {
+        let kit = Server::start();
+        let (a, b) = (
+            Node::start(&kit, "log").await,
+            Node::start(&kit, "log").await,
+        );
+        let mut clients = [
+            a.client(None, &["news"]).await,
+            b.client(None, &["news"]).await,
+        ];
+        let ids: Vec<_> = (0..200).map(|number| format!("id {number}")).collect();
+        for id in &ids {
+            let (first, second) =
+                tokio::join!(a.publish_own("news", id), b.publish_own("news", id));
+            let (first, second) = (first.unwrap(), second.unwrap());
+            assert_eq!(first.duplicate, !second.duplicate, "{id}");
+            let delivered = u32::from(!first.duplicate);
+            assert_eq!(first.delivered, delivered);
+        }
+        a.publish("news", "end").await.unwrap();
+        for client in &mut clients {
+            let heard = client.until("end").await;
+            let heard: Vec<_> = heard
+                .into_iter()
+                .map(|heard| match heard {
+                    Heard::Event(id, _) => id,
+                    Heard::Gap(_) => panic!("a gap"),
+                })
+                .collect();
+            assert_eq!(heard, ids);
+        }
+    });
+}
+
+#[test]
+fn nodes_that_start_at_once_agree_on_the_name_of_the_log() {
+    nodes::run(async {
+        let kit = Server::start();
+        let (a, b) = tokio::join!(Node::start(&kit, "log"), Node::start(&kit, "log"));
+        for (from, to) in [(&a, &b), (&b, &a)] {
+            let last = from.publish("news", "0").await.unwrap().id;
+            from.publish("news", "1").await.unwrap();
+            let mut client = to.client(Some(&last), &["news"]).await;
+            assert_eq!(client.data(1).await, ["1"]);
+        }
+    });
+}
+
+#[test]
+fn a_topic_that_was_made_anew_is_another_log() {
+    nodes::run(async {
+        let kit = Arc::new(Server::start());
+        let topic = kit.topic("log");
+        let (a, b) = (
+            Node::start(&*kit, "log").await,
+            Node::start(&*kit, "log").await,
+        );
+        let mut client = a.client(None, &["news"]).await;
+        a.publish_numbers("news", 0..20).await;
+        assert_eq!(client.data(20).await, nodes::numbers(0..20));
+        let last = client.last.clone().unwrap();
+        let delete = (kit.clone(), topic);
+        blocking(move || delete.0.server().delete_topic(&delete.1)).await;
+        // Both nodes notice, and make it anew or find it.
+        let begun = std::time::Instant::now();
+        for node in [&a, &b] {
+            while let Err(error) = node.publish_own("news", "new").await {
+                assert!(matches!(error, BrokerError::Unavailable(_)), "{error}");
+                assert!(begun.elapsed() < Duration::from_secs(40), "{error}");
+            }
+        }
+        // Who was there is told that something may be lost, and then hears all.
+        a.publish("news", "end").await.unwrap();
+        let heard = client.until("end").await;
+        assert!(heard.contains(&Heard::Gap("news".into())), "{heard:?}");
+        let mut late = b.client(Some(&last), &["news"]).await;
+        assert_eq!(late.next().await, Heard::Gap("news".into()));
+        let mut back = b.client(client.last.as_deref(), &["news"]).await;
+        a.publish("news", "next").await.unwrap();
+        assert_eq!(back.data(1).await, ["next"]);
+    });
+}
+
+#[test]
+fn a_topic_with_several_partitions_is_refused() {
+    nodes::run(async {
+        let kit = Arc::new(Server::start());
+        let topic = kit.topic("log");
+        let create = kit.clone();
+        blocking(move || create.server().create_topic(&topic, 3)).await;
+        let node = Node::new(&*kit, "log", RETENTION);
+        let error = node.feed.start().await.unwrap_err().to_string();
+        assert!(error.contains("3 partitions"), "{error}");
+    });
+}
+
+#[test]
+fn a_user_with_a_wrong_password_is_denied_and_it_is_not_shown() {
+    nodes::run(async {
+        let mut kit = Server::own(Options {
+            password: Some("right"),
+            ..Options::default()
+        });
+        let node = Node::start(&kit, "log").await;
+        let mut client = node.client(None, &["news"]).await;
+        node.publish("news", "0").await.unwrap();
+        assert_eq!(client.data(1).await, ["0"]);
+
+        kit.password = Some("hush-hush".into());
+        let begun = std::time::Instant::now();
+        let node = Node::new(&kit, "log", RETENTION);
+        let error = node.feed.start().await.unwrap_err();
+        assert!(matches!(error, BrokerError::Denied(_)), "{error}");
+        assert!(begun.elapsed() < 3 * TIMEOUT, "{:?}", begun.elapsed());
+        let shown = [error.to_string(), format!("{:?}", kit.settings())];
+        for text in &shown {
+            assert!(text.contains(&kit.server().address()), "{text}");
+            assert!(!text.contains("hush-hush"), "{text}");
+        }
+    });
+}
+
+#[test]
+fn events_are_carried_over_tls_and_only_by_who_is_trusted() {
+    nodes::run(async {
+        let certificates = Certificates::new();
+        let mut kit = Server::own(Options {
+            tls: Some(&certificates),
+            password: Some("right"),
+            ..Options::default()
+        });
+        kit.tls = Some(Tls {
+            ca_file: Some(certificates.authority()),
+        });
+        let node = Node::start(&kit, "log").await;
+        let mut client = node.client(None, &["news"]).await;
+        node.publish("news", "0").await.unwrap();
+        assert_eq!(client.data(1).await, ["0"]);
+
+        let stranger = Certificates::new();
+        kit.tls = Some(kafka::Tls {
+            ca_file: Some(stranger.authority()),
+        });
+        let node = Node::new(&kit, "log", RETENTION);
+        let error = node.feed.start().await.unwrap_err();
+        assert!(matches!(error, BrokerError::Unavailable(_)), "{error}");
+        assert!(error.to_string().contains("certificate"), "{error}");
+    });
+}
