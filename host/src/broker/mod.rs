@@ -27,9 +27,9 @@
 
 pub mod durable;
 pub mod feed;
-pub mod nats;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod nats;
 mod payload;
 pub mod postgres;
 pub mod publisher;

@@ -58,13 +58,13 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::session::SETUP;
+pub use self::url::PostgresUrl;
 use self::{
     failure::Failure,
     log::Log,
     presence::Node,
     reader::{Reader, Requests},
     session::{Opener, Session},
-    url::PostgresUrl,
     writer::{Publications, Writer},
 };
 use super::{Accepted, Broker, BrokerError, Page, Presence, Retention, feed::Sink};

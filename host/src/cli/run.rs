@@ -22,6 +22,7 @@ use crate::{
     guest::{
         app::{App, HOOKS_AT_A_TIME, Phase, RETIRING},
         asynchronous::INSTANCES,
+        brokers::Brokers,
         check,
         deploys::Deploys,
         engine::{Guests, Instances},
@@ -177,8 +178,12 @@ async fn apps(
         ca_file: config.redis.ca_file.clone(),
         timeout: config.redis.timeout,
     })?);
-    let brokers = Arc::new(config.brokers.clone());
     let data = config.node.data.as_ref();
+    let brokers = Arc::new(Brokers {
+        configured: config.brokers.clone(),
+        redis,
+        data: data.cloned(),
+    });
     let cache = data.map(|data| std::path::absolute(data.join(CACHE)));
     let cache = cache.transpose()?;
     let guests = Guests::new(instances(config), cache.as_deref(), &Handle::current())?;
@@ -189,7 +194,6 @@ async fn apps(
         let (shared, happenings) = Shared::new(
             name.clone(),
             app,
-            redis.clone(),
             brokers.clone(),
             outgoing,
             delivery.clone(),

@@ -49,7 +49,7 @@ use serde::Deserialize;
 pub use self::address::{Address, AddressError, REDIS_PORT};
 pub use self::admin::{ADMIN_TOKEN, Admin, AdminError, is_token};
 pub use self::app::App;
-pub use self::broker::{Broker, redis_url};
+pub use self::broker::{Broker, Durable, Mechanism, redis_url};
 pub use self::capabilities::Capabilities;
 pub use self::error::{ConfigError, KeyPath, Mistake, Problem};
 pub use self::history::History;
@@ -165,6 +165,12 @@ impl Config {
         self.redis.check(&root.key("redis"), &mut checks);
         for (label, broker) in &self.brokers {
             let at = root.key("brokers").key(label);
+            if matches!(broker, Broker::Memory { durable: Some(_) }) && self.node.data.is_none() {
+                checks.refuse(
+                    at.key("durable"),
+                    "keeps events in a file, and there is no folder for it; set `node.data`",
+                );
+            }
             if let Err(error) = name::check(label) {
                 checks.refuse(at.clone(), error);
             }

@@ -147,8 +147,9 @@ fn unknown_keys() {
         "2:10: log.format: not a known value; did you mean `json`? known values: `text`, `json` (it is \"jsn\")",
     );
     says(
-        "[brokers.main]\ntype = \"nats\"",
-        "2:8: brokers.main.type: not a known value; known values: `memory`, `redis` (it is \"nats\")",
+        "[brokers.main]\ntype = \"rabbit\"",
+        "2:8: brokers.main.type: not a known value; known values: `memory`, `redis`, `nats`, `postgres`, `kafka` (it is \
+         \"rabbit\")",
     );
 }
 

@@ -11,6 +11,7 @@
 //! - [`versions`]: those that each app has run, and may run again; [`deploys`]: how one takes the place of another.
 //! - [`blocking`] and [`asynchronous`]: the two worlds: which instance a call runs in, and what it takes along.
 //! - [`call`]: a call, the store it runs in, and what became of it.
+//! - [`brokers`]: the brokers that the operator configured, made for an app.
 //! - [`shared`]: what all calls of an app share: hub, publishers, registry, grants.
 //! - [`state`]: what belongs to one instance.
 //! - [`limits`]: their names and how often they were reached; memory and CPU time.
@@ -28,6 +29,7 @@ pub mod app;
 pub mod asynchronous;
 pub mod bindings;
 pub mod blocking;
+pub mod brokers;
 pub mod call;
 pub mod check;
 pub mod code;

@@ -1,15 +1,13 @@
 //! What all calls of an app share on this node: hub, publishers, registry, grants and variables.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::{
+    brokers::Brokers,
     error::HostError,
     limits::{AppMemory, Reached},
     log::GuestLog,
@@ -17,7 +15,7 @@ use super::{
     registry::Registry,
 };
 use crate::{
-    broker::{Broker, Retention, feed::Feed, publisher::Publisher, redis::Redis},
+    broker::{Broker, Retention, feed::Feed, publisher::Publisher},
     config,
     hub::{self, Hub, delivery::Engine, ended::EndedReceiver},
     redis_pool::{RedisClient, RedisPool, RedisUrl},
@@ -58,7 +56,7 @@ pub struct Shared {
     pub outgoing: Arc<Outgoing>,
     capabilities: config::Capabilities,
     /// The node's brokers by label; which of them the app may use, `capabilities` says.
-    brokers: Arc<BTreeMap<String, config::Broker>>,
+    brokers: Arc<Brokers>,
     publishers: Mutex<HashMap<PublisherKey, Publisher>>,
     /// Where a publisher is told that was made.
     made: mpsc::UnboundedSender<Publisher>,
@@ -89,8 +87,7 @@ impl Shared {
     pub fn new(
         name: String,
         app: &config::App,
-        redis: Arc<RedisPool>,
-        brokers: Arc<BTreeMap<String, config::Broker>>,
+        brokers: Arc<Brokers>,
         outgoing: Outgoing,
         engine: Engine,
     ) -> (Self, Happenings) {
@@ -132,7 +129,7 @@ impl Shared {
             limits: app.limits.clone(),
             instances: app.instances.clone(),
             streams: app.streams.clone(),
-            redis,
+            redis: brokers.redis.clone(),
             outgoing: Arc::new(outgoing),
             capabilities: app.capabilities.clone(),
             brokers,
@@ -170,7 +167,11 @@ impl Shared {
         self.check_room(&key)?;
         let name = format!("redis {} {sync_channel}", client.url().address());
         Ok(self.publisher(key, &name, || {
-            Some(self.redis_broker(client.url().clone(), sync_channel))
+            let url = client.url().clone();
+            Some(
+                self.brokers
+                    .redis(url, &self.name, sync_channel, self.retention()),
+            )
         }))
     }
 
@@ -181,33 +182,19 @@ impl Shared {
             .brokers
             .iter()
             .any(|granted| granted == label);
-        let (true, Some(broker)) = (granted, self.brokers.get(label)) else {
+        if !granted || !self.brokers.configured.contains_key(label) {
             return Err(HostError::denied(format!(
                 "app {:?} was not granted the broker {label:?}; the operator grants it with \
                  `capabilities.brokers = [{label:?}]` in the app's configuration",
                 self.name
             )));
-        };
-        let broker = self.broker(broker)?;
+        }
         let key = PublisherKey::Labelled(label.into());
+        if let Some(publisher) = self.publishers.lock().get(&key) {
+            return Ok(publisher.clone());
+        }
+        let broker = self.brokers.labelled(label, &self.name, self.retention())?;
         Ok(self.publisher(key, &format!("broker {label}"), || broker))
-    }
-
-    /// The broker that the operator configured; `None` where it is this node alone, in memory.
-    fn broker(&self, broker: &config::Broker) -> Result<Option<Box<dyn Broker>>, HostError> {
-        Ok(match broker {
-            config::Broker::Memory => None,
-            config::Broker::Redis {
-                url,
-                sync_channel,
-                sentinel,
-                cluster,
-                others,
-            } => {
-                let url = config::redis_url(url, sentinel.as_deref(), *cluster, others)?;
-                Some(self.redis_broker(url, sync_channel))
-            }
-        })
     }
 
     /// A text of the guest as it may stand in a log: without secrets, and not too long.
@@ -234,14 +221,13 @@ impl Shared {
         )))
     }
 
-    fn redis_broker(&self, url: RedisUrl, sync_channel: &str) -> Box<dyn Broker> {
-        let name = format!("fanfare:{}:{sync_channel}", self.name);
+    /// What brokers keep of each channel.
+    fn retention(&self) -> Retention {
         let settings = self.hub.settings();
-        let retention = Retention {
+        Retention {
             events: settings.history_events,
             age: settings.history_age,
-        };
-        Box::new(Redis::new(self.redis.clone(), url, name, retention))
+        }
     }
 
     /// `limited` if this would be one publisher too many. Two calls at once may both pass: one more is no harm.
