@@ -31,6 +31,21 @@ fn tidy(value: &mut Value) {
             if object.get("default").is_some_and(Value::is_null) {
                 object.remove("default");
             }
+            if let Some(Value::Array(types)) = object.get_mut("type") {
+                types.retain(|one| one != "null");
+                if let [one] = types.as_slice() {
+                    let one = one.clone();
+                    object.insert("type".into(), one);
+                }
+            }
+            if let Some(Value::Array(choices)) = object.get_mut("anyOf") {
+                choices.retain(|choice| choice["type"] != "null");
+                if let [one] = choices.as_slice() {
+                    let one = Value::Array(vec![one.clone()]);
+                    object.remove("anyOf");
+                    object.insert("allOf".into(), one);
+                }
+            }
             if object.get("format").is_some_and(|format| format == "uint") {
                 object.remove("format");
             }
