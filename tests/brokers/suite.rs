@@ -383,7 +383,7 @@ pub async fn channels_come_and_go_while_others_publish<K: Kit>() {
 pub async fn logs_of_other_names_are_not_heard<K: Kit>() {
     let kit = K::start();
     let (a, b) = (
-        Node::start(&kit, "one").await,
+        Node::start(&kit, "app-1:größe 1").await,
         Node::start(&kit, "other").await,
     );
     let mut client = b.client(None, &["news"]).await;

@@ -17,6 +17,7 @@ mod probe;
 mod admin;
 mod bad_guests;
 mod bad_input;
+mod brokers;
 mod browser;
 mod clients;
 mod config;

@@ -32,7 +32,10 @@ pub(super) struct LogStream {
 
 impl Names {
     pub(super) fn new(log: &str) -> Self {
-        Self { log: token(log) }
+        // Servers take the subject that they push to for a format, in which `%` is no character like others.
+        Self {
+            log: token(log).replace('%', "="),
+        }
     }
 
     /// Where events of a channel are published.
@@ -195,9 +198,9 @@ mod tests {
             ("%3E", "%253E"),
         ] {
             let channel = ChannelName::new(channel).unwrap();
-            let subject = format!("fanfare.app%3Alog.event.{token}");
+            let subject = format!("fanfare.app=3Alog.event.{token}");
             assert_eq!(names.event(&channel), subject);
-            let subject = format!("fanfare.app%3Alog.pushed.event.{token}");
+            let subject = format!("fanfare.app=3Alog.pushed.event.{token}");
             assert_eq!(names.pushed_event(&channel), subject);
         }
     }

@@ -14,15 +14,13 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    future::Future,
-    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_nats::Subscriber;
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::consume_budget,
@@ -70,7 +68,7 @@ pub(super) struct Receiver {
     /// Those that are not back, and when they were published.
     asked: VecDeque<(u64, Instant)>,
     /// Markers that are not acknowledged.
-    markers: FuturesUnordered<Pin<Box<dyn Future<Output = Result<(), BrokerError>> + Send>>>,
+    markers: FuturesUnordered<BoxFuture<'static, Result<(), BrokerError>>>,
     /// Who waits for a marker, or a later one.
     waiting: VecDeque<(u64, oneshot::Sender<u64>)>,
     requests: mpsc::UnboundedReceiver<Request>,
