@@ -104,7 +104,7 @@ fn an_event_whose_answer_is_lost_is_accepted_once() {
                 tokio::spawn(async move { node.publish_own("news", &id).await })
             };
             // Others have heard it, and the answer is on its way.
-            assert_eq!(client.data(1).await, [id.clone()]);
+            assert_eq!(client.data(1).await, std::slice::from_ref(&id));
             tokio::task::block_in_place(|| proxy.wait_until_held(Way::ToClient));
             proxy.cut();
             proxy.resume(Way::ToClient);

@@ -62,6 +62,9 @@ trait Bare {
     fn pass<'a>(&'a mut self, payload: &'a [u8]) -> Later<'a, Duration>;
 }
 
+/// Starts a broker's server.
+type Start = fn() -> Result<Box<dyn Server>>;
+
 type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
 
 impl Options {
@@ -71,7 +74,7 @@ impl Options {
             .worker_threads(2)
             .enable_all()
             .build()?;
-        let all: [(&str, fn() -> Result<Box<dyn Server>>); 1] = [("redis", redis::start)];
+        let all: [(&str, Start); 1] = [("redis", redis::start)];
         for name in &self.names {
             if !all.iter().any(|(known, _)| known == name) {
                 let known: Vec<_> = all.iter().map(|(known, _)| *known).collect();
