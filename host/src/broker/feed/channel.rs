@@ -144,6 +144,7 @@ impl Channel {
     pub(super) fn begin(&mut self, position: u64, to: &impl Deliver) -> bool {
         self.phase = Phase::Behind;
         self.through = position;
+        self.gap = position;
         if !self.follows_on(position) {
             return false;
         }
@@ -205,7 +206,7 @@ impl Channel {
 
     /// Whether a gap up to this position was not told yet. It is told now.
     pub(super) fn is_news(&mut self, gap: u64) -> bool {
-        let news = gap > self.through && gap > self.gap;
+        let news = gap > self.gap;
         self.gap = self.gap.max(gap);
         news
     }

@@ -156,7 +156,7 @@ impl Core {
         } = read;
         for (name, page) in &channels {
             if let Some(channel) = state.channels.get_mut(name) {
-                if channel.is_news(page.missing) {
+                if page.missing > channel.through && channel.is_news(page.missing) {
                     self.space.gap(name, page.missing);
                 }
                 if !channel.follows_on(page.through) {

@@ -88,9 +88,12 @@ impl Sink {
         let Some(core) = self.core.upgrade() else {
             return;
         };
-        let state = core.state.lock();
-        for channel in state.channels.keys() {
-            core.space.gap(channel, position);
+        let mut state = core.state.lock();
+        for (name, channel) in &mut state.channels {
+            // Whoever has read since then was told by that.
+            if channel.is_news(position) {
+                core.space.gap(name, position);
+            }
         }
     }
 
