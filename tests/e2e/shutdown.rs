@@ -1,6 +1,9 @@
 //! SIGTERM and SIGINT: nothing new is taken, what runs may finish, clients are told to come back.
 
-use std::net::TcpStream;
+use std::{
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 use fanfare_tests::{
     client::Request,
@@ -195,4 +198,18 @@ fn a_client_that_does_not_read_holds_up_nothing() {
             .all_ok();
     }
     assert!(node.stop().stderr.contains("shut down"));
+}
+
+#[test]
+fn a_node_that_has_nothing_to_wait_for_ends_at_once() {
+    let node = probe::start();
+    node.subscribe("news").close();
+    let begun = Instant::now();
+    node.stop();
+    // The drain timeout is twice as long.
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
 }

@@ -142,7 +142,8 @@ impl App {
         });
         let Happenings { ended, publishers } = happenings;
         app.tasks.spawn(app.clone().run_hooks(ended));
-        app.tasks.spawn(app.clone().run_occupancy_hooks(publishers));
+        // Not among the tasks that end when all is told: it waits for publishers until the app is stopped.
+        tokio::spawn(app.clone().run_occupancy_hooks(publishers));
         tokio::spawn(app.clone().expire());
         Ok(app)
     }
