@@ -38,11 +38,10 @@ mod writer;
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 
 pub use self::store::Store;
 use self::{reader::Reader, store::Opened};
-use super::{Accepted, Broker, BrokerError, Page, feed::Sink};
+use super::{Accepted, Broker, BrokerError, Page, feed::Sink, started::Started};
 use crate::{event::Event, hub::channel::ChannelName};
 
 /// What an event survives once it was accepted.
@@ -57,7 +56,7 @@ pub enum Sync {
 /// Carries a publisher's events on one node, and keeps them in a file.
 pub struct Durable {
     store: Arc<Store>,
-    running: Mutex<Option<Arc<Running>>>,
+    running: Started<Running>,
 }
 
 /// What there is once it was started.
@@ -77,13 +76,8 @@ impl Durable {
     pub fn new(store: Arc<Store>) -> Self {
         Self {
             store,
-            running: Mutex::new(None),
+            running: Started::not_yet(),
         }
-    }
-
-    fn running(&self) -> Result<Arc<Running>, BrokerError> {
-        let running = self.running.lock().clone();
-        running.ok_or_else(|| BrokerError::Unavailable("the broker was not started".into()))
     }
 }
 
@@ -93,33 +87,33 @@ impl Broker for Durable {
         let opened = self.store.open().await?;
         let event_data = sink.event_data();
         let listener = opened.listeners().add(sink);
-        *self.running.lock() = Some(Arc::new(Running {
+        self.running.set(Running {
             opened,
             listener,
             event_data,
-        }));
+        });
         Ok(())
     }
 
     async fn publish(&self, channel: &ChannelName, event: &Event) -> Result<Accepted, BrokerError> {
-        self.running()?.opened.publish(channel, event).await
+        self.running.get()?.opened.publish(channel, event).await
     }
 
     async fn subscribe(&self, channel: &ChannelName) -> Result<u64, BrokerError> {
-        let running = self.running()?;
+        let running = self.running.get()?;
         let listeners = running.opened.listeners();
         Ok(listeners.subscribe(running.listener, channel))
     }
 
     fn unsubscribe(&self, channel: &ChannelName) {
-        if let Ok(running) = self.running() {
+        if let Ok(running) = self.running.get() {
             let listeners = running.opened.listeners();
             listeners.unsubscribe(running.listener, channel);
         }
     }
 
     async fn sync(&self) -> Result<u64, BrokerError> {
-        let running = self.running()?;
+        let running = self.running.get()?;
         Ok(running.opened.listeners().sync(running.listener))
     }
 
@@ -129,14 +123,14 @@ impl Broker for Durable {
         after: u64,
         limit: usize,
     ) -> Result<Page, BrokerError> {
-        let running = self.running()?;
+        let running = self.running.get()?;
         let (channel, event_data) = (channel.clone(), running.event_data);
         let read = move |reader: &mut Reader| reader.read(&channel, after, limit, event_data);
         running.opened.ask(read).await
     }
 
     async fn place(&self, channel: &ChannelName, id: &str) -> Result<Option<u64>, BrokerError> {
-        let running = self.running()?;
+        let running = self.running.get()?;
         if let Some(position) = running.opened.position_of(id) {
             return Ok(Some(position));
         }

@@ -61,7 +61,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::oneshot,
@@ -76,7 +75,7 @@ use self::{
     sender::Sender,
     shared::{Shared, now},
 };
-use super::{Accepted, Broker, BrokerError, Page, Retention, feed::Sink};
+use super::{Accepted, Broker, BrokerError, Page, Retention, feed::Sink, started::Started};
 use crate::{event::Event, hub::channel::ChannelName};
 
 /// Where a Kafka cluster is, and how to use it.
@@ -141,7 +140,7 @@ pub struct Kafka {
     topic: String,
     retention: Retention,
     runtime: Handle,
-    running: Mutex<Option<Arc<Running>>>,
+    running: Started<Running>,
 }
 
 /// What there is once it was started.
@@ -169,13 +168,8 @@ impl Kafka {
             settings,
             retention,
             runtime,
-            running: Mutex::new(None),
+            running: Started::not_yet(),
         }
-    }
-
-    fn running(&self) -> Result<Arc<Running>, BrokerError> {
-        let running = self.running.lock().clone();
-        running.ok_or_else(|| BrokerError::Unavailable("the broker was not started".into()))
     }
 
     /// Makes the clients, and has a thread read the log. Returns when it was read. Blocks.
@@ -236,7 +230,7 @@ impl Kafka {
 impl Broker for Kafka {
     /// Takes as long as it takes to read back what is kept; the timeout is for each answer of the cluster.
     async fn start(&self, sink: Sink) -> Result<(), BrokerError> {
-        if self.running().is_ok() {
+        if self.running.get().is_ok() {
             // It comes back by itself.
             return Ok(());
         }
@@ -259,29 +253,29 @@ impl Broker for Kafka {
                 "the thread that reads the log has ended; the log of the node says why".into(),
             ))
         })?;
-        *self.running.lock() = Some(Arc::new(running));
+        self.running.set(running);
         Ok(())
     }
 
     async fn publish(&self, channel: &ChannelName, event: &Event) -> Result<Accepted, BrokerError> {
-        self.running()?.publish(channel, event).await
+        self.running.get()?.publish(channel, event).await
     }
 
     async fn subscribe(&self, channel: &ChannelName) -> Result<u64, BrokerError> {
-        let running = self.running()?;
+        let running = self.running.get()?;
         let mut state = running.shared.lock();
         state.heard.insert(channel.clone());
         Ok(state.newest())
     }
 
     fn unsubscribe(&self, channel: &ChannelName) {
-        if let Ok(running) = self.running() {
+        if let Ok(running) = self.running.get() {
             running.shared.lock().heard.remove(channel);
         }
     }
 
     async fn sync(&self) -> Result<u64, BrokerError> {
-        self.running()?.sync().await
+        self.running.get()?.sync().await
     }
 
     async fn read(
@@ -290,14 +284,14 @@ impl Broker for Kafka {
         after: u64,
         limit: usize,
     ) -> Result<Page, BrokerError> {
-        let running = self.running()?;
+        let running = self.running.get()?;
         running.catch_up().await?;
         let state = running.shared.lock();
         Ok(state.index.page(channel, after, limit, now()))
     }
 
     async fn place(&self, channel: &ChannelName, id: &str) -> Result<Option<u64>, BrokerError> {
-        let running = self.running()?;
+        let running = self.running.get()?;
         let find = || running.shared.lock().index.find(channel, id);
         if let Some(position) = find() {
             return Ok(Some(position));

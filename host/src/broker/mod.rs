@@ -5,7 +5,8 @@
 //! - [`publisher`]: what a guest holds: the part of the hub that it delivers to, and a broker, unless it is of one
 //!   node in memory.
 //! - [`feed`]: what a node does with what a broker pushes: the channels that it listens to, order, and what it missed.
-//! - [`payload`]: how an event is kept at a broker.
+//! - [`payload`]: how an event is kept at a broker; [`ids`]: the ids that brokers give.
+//! - [`started`]: what a broker has once it was started.
 //! - [`redis`](mod@redis): the broker over Redis.
 //! - [`durable`]: the broker over a file, of one node.
 //! - [`nats`]: the broker over NATS JetStream.
@@ -27,6 +28,7 @@
 
 pub mod durable;
 pub mod feed;
+mod ids;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod nats;
@@ -34,6 +36,7 @@ mod payload;
 pub mod postgres;
 pub mod publisher;
 pub mod redis;
+mod started;
 
 use std::time::Duration;
 

@@ -54,7 +54,6 @@ use std::{fmt, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use async_nats::jetstream::ErrorCode;
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use tokio::{runtime::Handle, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -64,7 +63,7 @@ use self::{
     log::Log,
     receiver::{Receiver, Requests},
 };
-use super::{Accepted, Broker, BrokerError, Page, Retention, feed::Sink};
+use super::{Accepted, Broker, BrokerError, Page, Retention, feed::Sink, started::Started};
 use crate::{
     event::Event,
     hub::channel::ChannelName,
@@ -92,7 +91,7 @@ pub struct Nats {
     name: String,
     retention: Retention,
     runtime: Handle,
-    running: Mutex<Option<Arc<Running>>>,
+    running: Started<Running>,
 }
 
 /// What there is once it was started.
@@ -124,13 +123,8 @@ impl Nats {
             name,
             retention,
             runtime,
-            running: Mutex::new(None),
+            running: Started::not_yet(),
         })
-    }
-
-    fn running(&self) -> Result<Arc<Running>, BrokerError> {
-        let running = self.running.lock().clone();
-        running.ok_or_else(|| BrokerError::Unavailable("the broker was not started".into()))
     }
 
     /// Connects, and begins to hear.
@@ -205,12 +199,12 @@ impl Broker for Nats {
             })
         };
         let running = self.bounded(connecting, "").await?;
-        *self.running.lock() = Some(Arc::new(running));
+        self.running.set(running);
         Ok(())
     }
 
     async fn publish(&self, channel: &ChannelName, event: &Event) -> Result<Accepted, BrokerError> {
-        let running = self.running()?;
+        let running = self.running.get()?;
         self.bounded(
             running.log.publish(channel, event),
             "; nobody can know whether the event was accepted. It can be published again under the same id",
@@ -219,17 +213,17 @@ impl Broker for Nats {
     }
 
     async fn subscribe(&self, channel: &ChannelName) -> Result<u64, BrokerError> {
-        self.running()?.requests.subscribe(channel).await
+        self.running.get()?.requests.subscribe(channel).await
     }
 
     fn unsubscribe(&self, channel: &ChannelName) {
-        if let Ok(running) = self.running() {
+        if let Ok(running) = self.running.get() {
             running.requests.unsubscribe(channel);
         }
     }
 
     async fn sync(&self) -> Result<u64, BrokerError> {
-        self.running()?.requests.sync().await
+        self.running.get()?.requests.sync().await
     }
 
     async fn read(
@@ -238,13 +232,13 @@ impl Broker for Nats {
         after: u64,
         limit: usize,
     ) -> Result<Page, BrokerError> {
-        let running = self.running()?;
+        let running = self.running.get()?;
         let read = || running.log.read(channel, after, limit);
         self.bounded(running.ask("reading", read), "").await
     }
 
     async fn place(&self, channel: &ChannelName, id: &str) -> Result<Option<u64>, BrokerError> {
-        let running = self.running()?;
+        let running = self.running.get()?;
         let place = || running.log.place(channel, id);
         self.bounded(running.ask("looking for an id", place), "")
             .await

@@ -67,7 +67,9 @@ use self::{
     session::{Opener, Session},
     writer::{Publications, Writer},
 };
-use super::{Accepted, Broker, BrokerError, Page, Presence, Retention, feed::Sink};
+use super::{
+    Accepted, Broker, BrokerError, Page, Presence, Retention, feed::Sink, started::Started,
+};
 use crate::{event::Event, hub::channel::ChannelName, trust::Trust};
 
 /// Pages that are read at a time, so that what is pushed over the same connection need not wait for many.
@@ -92,7 +94,7 @@ pub struct Postgres {
     retention: Retention,
     /// What this node is called among those that hear channels.
     node: Mutex<Node>,
-    running: Mutex<Option<Arc<Running>>>,
+    running: Started<Running>,
 }
 
 /// What there is once it was started.
@@ -126,13 +128,8 @@ impl Postgres {
             name: log,
             retention,
             node: Mutex::new(Node::new()),
-            running: Mutex::new(None),
+            running: Started::not_yet(),
         }
-    }
-
-    fn running(&self) -> Result<Arc<Running>, BrokerError> {
-        let running = self.running.lock().clone();
-        running.ok_or_else(|| BrokerError::Unavailable("the broker was not started".into()))
     }
 
     /// Does something where connections live, within the timeout: callers come from threads that guests keep busy, and
@@ -179,28 +176,28 @@ impl Broker for Postgres {
                 _tasks: tasks.map(AbortOnDropHandle::new),
             })
         });
-        *self.running.lock() = Some(Arc::new(started.await?));
+        self.running.set(started.await?);
         Ok(())
     }
 
     async fn publish(&self, channel: &ChannelName, event: &Event) -> Result<Accepted, BrokerError> {
-        let running = self.running()?;
+        let running = self.running.get()?;
         let publications = &running.publications;
         publications.publish(channel.clone(), event.clone()).await
     }
 
     async fn subscribe(&self, channel: &ChannelName) -> Result<u64, BrokerError> {
-        self.running()?.requests.subscribe(channel).await
+        self.running.get()?.requests.subscribe(channel).await
     }
 
     fn unsubscribe(&self, channel: &ChannelName) {
-        if let Ok(running) = self.running() {
+        if let Ok(running) = self.running.get() {
             running.requests.unsubscribe(channel);
         }
     }
 
     async fn sync(&self) -> Result<u64, BrokerError> {
-        self.running()?.requests.sync().await
+        self.running.get()?.requests.sync().await
     }
 
     async fn read(
@@ -209,7 +206,7 @@ impl Broker for Postgres {
         after: u64,
         limit: usize,
     ) -> Result<Page, BrokerError> {
-        let (running, channel) = (self.running()?, channel.clone());
+        let (running, channel) = (self.running.get()?, channel.clone());
         self.away("reading", async move {
             let _reader = running.readers.acquire().await;
             let session = running.session().await?;
@@ -223,7 +220,7 @@ impl Broker for Postgres {
     }
 
     async fn place(&self, channel: &ChannelName, id: &str) -> Result<Option<u64>, BrokerError> {
-        let running = self.running()?;
+        let running = self.running.get()?;
         if let Some(position) = running.log.position_of(id) {
             return Ok(Some(position));
         }

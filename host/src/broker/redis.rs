@@ -24,7 +24,7 @@ mod receiver;
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -37,7 +37,9 @@ use self::{
     presence::Members,
     receiver::{Receiver, Requests},
 };
-use super::{Accepted, Broker, BrokerError, Page, Presence, Retention, feed::Sink};
+use super::{
+    Accepted, Broker, BrokerError, Page, Presence, Retention, feed::Sink, started::Started,
+};
 use crate::{
     event::Event,
     hub::channel::ChannelName,
@@ -51,7 +53,7 @@ pub struct Redis {
     /// The name of the log.
     name: String,
     retention: Retention,
-    running: OnceLock<Running>,
+    running: Started<Running>,
 }
 
 /// What there is once it was started.
@@ -80,13 +82,8 @@ impl Redis {
             url: url.for_key(&name),
             name,
             retention,
-            running: OnceLock::new(),
+            running: Started::not_yet(),
         }
-    }
-
-    fn running(&self) -> Result<&Running, BrokerError> {
-        let running = self.running.get();
-        running.ok_or_else(|| BrokerError::Unavailable("the broker was not started".into()))
     }
 }
 
@@ -101,38 +98,36 @@ impl Broker for Redis {
         let own = log.own_channel();
         let (receiver, requests) = Receiver::open(log.clone(), own.clone(), sink).await?;
         let _receiver = AbortOnDropHandle::new(runtime.spawn(receiver.run()));
-        let running = Running {
+        self.running.set(Running {
             members: Members::new(log.clone()),
             log,
             event_data,
             own,
             requests,
             _receiver,
-        };
-        // It is started once, and again only after an error.
-        let _ = self.running.set(running);
+        });
         Ok(())
     }
 
     async fn publish(&self, channel: &ChannelName, event: &Event) -> Result<Accepted, BrokerError> {
-        let running = self.running()?;
+        let running = self.running.get()?;
         Ok(running.log.publish(channel, event).await?)
     }
 
     async fn subscribe(&self, channel: &ChannelName) -> Result<u64, BrokerError> {
-        let running = self.running()?;
+        let running = self.running.get()?;
         running.requests.subscribe(channel).await?;
         Ok(running.log.newest_position().await?)
     }
 
     fn unsubscribe(&self, channel: &ChannelName) {
-        if let Ok(running) = self.running() {
+        if let Ok(running) = self.running.get() {
             running.requests.unsubscribe(channel);
         }
     }
 
     async fn sync(&self) -> Result<u64, BrokerError> {
-        let running = self.running()?;
+        let running = self.running.get()?;
         Ok(running.log.tell(&running.own).await?)
     }
 
@@ -142,18 +137,17 @@ impl Broker for Redis {
         after: u64,
         limit: usize,
     ) -> Result<Page, BrokerError> {
-        let running = self.running()?;
+        let running = self.running.get()?;
         let page = running.log.read(channel, after, limit, running.event_data);
         Ok(page.await?)
     }
 
     fn presence(&self) -> Option<&dyn Presence> {
-        let running = self.running.get()?;
-        Some(&running.members)
+        Some(&self.running.peek()?.members)
     }
 
     async fn place(&self, channel: &ChannelName, id: &str) -> Result<Option<u64>, BrokerError> {
-        Ok(self.running()?.log.place(channel, id).await?)
+        Ok(self.running.get()?.log.place(channel, id).await?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    super::{Page, payload},
+    super::{Page, ids, payload},
     listeners::Listeners,
     log::{get, integer, now, oldest, position_on},
 };
@@ -131,7 +131,7 @@ impl Reader {
         event_data: usize,
     ) -> Option<Placed> {
         let position = entry.position;
-        let id = || id_of(&self.epoch, position);
+        let id = || ids::id_of(&self.epoch, position);
         match payload::decode(&entry.payload, id, event_data) {
             Ok((event, own_id)) => Some(Placed {
                 position,
@@ -150,11 +150,6 @@ impl Reader {
             }
         }
     }
-}
-
-/// The id of an event that came without one.
-pub(super) fn id_of(epoch: &str, position: u64) -> String {
-    format!("{epoch}-{position}")
 }
 
 /// Events of a channel after a position, and whether there are more.

@@ -19,12 +19,12 @@ use tokio::{
 };
 
 use super::{
-    super::{Accepted, BrokerError, Retention, payload},
+    super::{Accepted, BrokerError, Retention, ids, payload},
     Sync,
     file::{self, FileError, Lock},
     listeners::Listeners,
     log::Log,
-    reader::{Reader, id_of},
+    reader::Reader,
     writer::{Publication, Writer},
 };
 use crate::{event::Event, hub::channel::ChannelName};
@@ -245,11 +245,9 @@ impl Opened {
 
     /// The position in an id that this log gave.
     pub(super) fn position_of(&self, id: &str) -> Option<u64> {
-        let position = id.strip_prefix(self.epoch.as_str())?.strip_prefix('-')?;
-        let position = position.parse().ok()?;
-        // `parse` takes "+7" and "007" as well, which were never given, and neither was one that is yet to come.
-        let given = position <= self.listeners.newest() && id_of(&self.epoch, position) == id;
-        given.then_some(position)
+        let position = ids::position_of(&self.epoch, id);
+        // One that is yet to come was never given.
+        position.filter(|position| *position <= self.listeners.newest())
     }
 }
 

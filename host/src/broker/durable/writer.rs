@@ -6,11 +6,10 @@ use rusqlite::ErrorCode;
 use tokio::sync::oneshot;
 
 use super::{
-    super::{Accepted, BrokerError},
+    super::{Accepted, BrokerError, ids},
     file::FileError,
     listeners::Listeners,
     log::{Chores, Kept, Log},
-    reader::id_of,
     store::Waiting,
 };
 use crate::{
@@ -143,7 +142,7 @@ impl Writer {
             let position = kept.position;
             let (own_id, id) = match event.id() {
                 Some(id) => (true, id.to_owned()),
-                None => (false, id_of(self.log.epoch(), position)),
+                None => (false, ids::id_of(self.log.epoch(), position)),
             };
             answers.push((
                 publication.answer,

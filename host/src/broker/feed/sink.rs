@@ -83,6 +83,19 @@ impl Sink {
         core.fall_behind(&mut state);
     }
 
+    /// What was pushed on a channel at this position is an event that this node cannot read: clients are told of a gap.
+    pub fn unreadable(&self, channel: &ChannelName, position: u64) {
+        let Some(core) = self.core.upgrade() else {
+            return;
+        };
+        let mut state = core.state.lock();
+        if let Some(entry) = state.channels.get_mut(channel)
+            && entry.is_news(position)
+        {
+            core.space.gap(channel, position);
+        }
+    }
+
     /// The broker has lost events up to this position, maybe of any channel: clients are told of a gap.
     pub fn lost(&self, position: u64) {
         let Some(core) = self.core.upgrade() else {

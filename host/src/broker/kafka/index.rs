@@ -21,7 +21,7 @@ use std::{
 use smallvec::SmallVec;
 
 use super::{
-    super::{Page, Retention},
+    super::{Page, Retention, ids},
     record::Mark,
 };
 use crate::{
@@ -336,11 +336,8 @@ impl Index {
 
     /// The position in an id that this log gave.
     fn given(&self, id: &str) -> Option<u64> {
-        let position = id.strip_prefix(self.epoch()?)?.strip_prefix('-')?;
-        let position = position.parse().ok()?;
-        let place = self.place(position)?;
-        // `parse` takes "+7" and "007" as well, which were never given.
-        (place <= self.newest && self.id_of(place)? == id).then_some(position)
+        let position = ids::position_of(self.epoch()?, id)?;
+        (self.place(position)? <= self.newest).then_some(position)
     }
 
     fn place_of(&self, channel: &ChannelName, id: &str) -> Option<u64> {
@@ -395,7 +392,7 @@ impl Index {
     /// The id that the log gives to the event of this place.
     fn id_of(&self, place: u64) -> Option<String> {
         let epoch = self.epoch()?;
-        Some(format!("{epoch}-{}", self.position(place)))
+        Some(ids::id_of(epoch, self.position(place)))
     }
 }
 

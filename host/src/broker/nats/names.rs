@@ -1,5 +1,6 @@
 //! What a log is called on the server: its stream and its subjects.
 
+use super::super::ids;
 use crate::hub::channel::ChannelName;
 
 /// What the names of all streams begin with.
@@ -144,15 +145,13 @@ impl LogStream {
 
     /// The id of the event at a position, where it has none of its own.
     pub(super) fn id_of(&self, position: u64) -> String {
-        format!("{}-{position}", self.epoch)
+        ids::id_of(&self.epoch, position)
     }
 
     /// The position that an id names which the broker gave.
     pub(super) fn position_of(&self, id: &str) -> Option<u64> {
-        let position = id.strip_prefix(self.epoch.as_str())?.strip_prefix('-')?;
-        let position = position.parse().ok()?;
-        // `parse` takes "+7" and "007" as well, which were never given.
-        (position > self.base && self.id_of(position) == id).then_some(position)
+        let position = ids::position_of(&self.epoch, id);
+        position.filter(|position| *position > self.base)
     }
 }
 

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio_postgres::{Row, types::FromSql};
 
 use super::{
-    super::{Accepted, Page, Pushed, Retention},
+    super::{Accepted, Page, Pushed, Retention, ids},
     columns::Columns,
     failure::Failure,
     session::{Session, is_epoch},
@@ -161,7 +161,7 @@ impl Log {
             Ok(Accepted {
                 id: match event.id() {
                     Some(id) => id.to_owned(),
-                    None => id_of(self.get(row, 2)?, position),
+                    None => ids::id_of(self.get(row, 2)?, position),
                 },
                 position,
                 duplicate: self.get(row, 1)?,
@@ -378,10 +378,7 @@ impl Log {
     pub(super) fn position_of(&self, id: &str) -> Option<u64> {
         let epoch = self.epoch.lock();
         let epoch = epoch.as_ref()?;
-        let position = id.strip_prefix(epoch.as_str())?.strip_prefix('-')?;
-        let position = position.parse().ok()?;
-        // `parse` takes "+7" and "007" as well, which were never given.
-        (id_of(epoch, position) == id).then_some(position)
+        ids::position_of(epoch, id)
     }
 
     /// This position was seen, and so no later event may have it.
@@ -419,7 +416,7 @@ impl Log {
     ) -> Option<Placed> {
         let own_id = columns.id.is_some();
         let age = Duration::from_micros(u64::try_from(columns.age).unwrap_or(0));
-        match columns.event(|| id_of(epoch, position), self.event_data) {
+        match columns.event(|| ids::id_of(epoch, position), self.event_data) {
             Ok(event) => Some(Placed {
                 position,
                 event,
@@ -459,10 +456,6 @@ impl Log {
             self.address
         ))
     }
-}
-
-fn id_of(epoch: &str, position: u64) -> String {
-    format!("{epoch}-{position}")
 }
 
 /// A position as the server has it. None is ever greater.

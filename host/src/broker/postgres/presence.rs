@@ -40,7 +40,7 @@ impl Postgres {
 #[async_trait]
 impl Presence for Postgres {
     async fn renew(&self) -> Result<Told, BrokerError> {
-        let (running, node) = (self.running()?, self.node());
+        let (running, node) = (self.running.get()?, self.node());
         let renewed = self.away("saying that this node lives", async move {
             let (log, session) = (&running.log, running.session().await?);
             let lease = i64::try_from(LEASE.as_micros()).unwrap_or(i64::MAX);
@@ -67,7 +67,7 @@ impl Presence for Postgres {
     }
 
     async fn tell(&self, changes: &[Change]) -> Result<Told, BrokerError> {
-        let (running, node) = (self.running()?, self.node().name);
+        let (running, node) = (self.running.get()?, self.node().name);
         let changes = changes.to_vec();
         self.away("telling who hears channels", async move {
             let (log, session) = (&running.log, running.session().await?);
@@ -93,7 +93,7 @@ impl Presence for Postgres {
     }
 
     async fn others(&self, channel: &ChannelName) -> Result<u64, BrokerError> {
-        let (running, node) = (self.running()?, self.node().name);
+        let (running, node) = (self.running.get()?, self.node().name);
         let channel = channel.clone();
         self.away("counting who hears a channel", async move {
             let (log, session) = (&running.log, running.session().await?);
@@ -114,7 +114,7 @@ impl Presence for Postgres {
         channel: &ChannelName,
         limit: usize,
     ) -> Result<Vec<String>, BrokerError> {
-        let (running, node) = (self.running()?, self.node().name);
+        let (running, node) = (self.running.get()?, self.node().name);
         let channel = channel.clone();
         self.away("asking who hears a channel", async move {
             let (log, session) = (&running.log, running.session().await?);

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use redis::Value;
 
 use super::{
-    super::{Accepted, Page, Retention, payload},
+    super::{Accepted, Page, Retention, ids, payload},
     Newest,
 };
 use crate::{
@@ -25,7 +25,8 @@ pub(super) struct Log {
     client: RedisClient,
     /// What all of its keys begin with.
     name: String,
-    retention: Retention,
+    /// How many events of a channel it keeps, and for how many microseconds, as scripts take it.
+    retention: [String; 2],
     /// The newest position that was seen of it.
     pub(super) newest: Newest,
     /// The connection that it was attached to over, and what the log is called in the ids of events.
@@ -46,7 +47,10 @@ impl Log {
         Self {
             client,
             name: format!("{{{name}}}"),
-            retention,
+            retention: [
+                retention.events.max(1).to_string(),
+                retention.age.as_micros().to_string(),
+            ],
             newest: Newest::default(),
             attached: Mutex::default(),
             attaching: tokio::sync::Mutex::default(),
@@ -128,7 +132,7 @@ impl Log {
         channel: &ChannelName,
         event: &Event,
     ) -> Result<Accepted, RedisError> {
-        let (events, age) = self.retention();
+        let [events, age] = &self.retention;
         let payload = payload::encode(event);
         let (stream, push) = (self.stream(channel), self.push_channel(channel));
         let own_id = event.id().map(|id| self.own_id(id));
@@ -150,7 +154,7 @@ impl Log {
             Some(Accepted {
                 id: match event.id() {
                     Some(id) => id.to_owned(),
-                    None => id_of(&epoch, position),
+                    None => ids::id_of(&epoch, position),
                 },
                 position,
                 duplicate: number(&duplicate)? == 1,
@@ -169,7 +173,7 @@ impl Log {
         limit: usize,
         event_data: usize,
     ) -> Result<Page, RedisError> {
-        let (_, age) = self.retention();
+        let [_, age] = &self.retention;
         let (stream, after) = (self.stream(channel), after.to_string());
         let mut limit = limit;
         let answer = loop {
@@ -188,6 +192,7 @@ impl Log {
 
     fn page(&self, channel: &ChannelName, answer: Value, event_data: usize) -> Option<Page> {
         let [last, epoch, missing, now, entries, more] = parts(answer)?;
+        let mut missing = number(&missing)?;
         let (last, now, epoch) = (number(&last)?, number(&now)?, text(epoch)?);
         let Value::Array(entries) = entries else {
             return None;
@@ -208,12 +213,16 @@ impl Log {
                 continue;
             };
             let age = Duration::from_micros(now.saturating_sub(position));
-            events.extend(self.placed(channel, &epoch, position, &payload, age, event_data));
+            match self.placed(channel, &epoch, position, &payload, age, event_data) {
+                Some(placed) => events.push(placed),
+                // A node of another version may have accepted it: clients are to know that they miss it.
+                None => missing = position,
+            }
         }
         self.newest.saw(last);
         Some(Page {
             events,
-            missing: number(&missing)?,
+            missing,
             through,
             more,
         })
@@ -229,7 +238,7 @@ impl Log {
         age: Duration,
         event_data: usize,
     ) -> Option<Placed> {
-        match payload::decode(payload, || id_of(epoch, position), event_data) {
+        match payload::decode(payload, || ids::id_of(epoch, position), event_data) {
             Ok((event, own_id)) => Some(Placed {
                 position,
                 event,
@@ -300,10 +309,7 @@ impl Log {
     fn position_of(&self, id: &str) -> Option<u64> {
         let attached = self.attached.lock();
         let (_, epoch) = attached.as_ref()?;
-        let position = id.strip_prefix(epoch.as_str())?.strip_prefix('-')?;
-        let position = position.parse().ok()?;
-        // `parse` takes "+7" and "007" as well, which were never given.
-        (id_of(epoch, position) == id).then_some(position)
+        ids::position_of(epoch, id)
     }
 
     /// In a cluster, what is published is told by the server alone that has the log, over connections to it: in order.
@@ -312,13 +318,6 @@ impl Log {
             true => b"SPUBLISH",
             false => b"PUBLISH",
         }
-    }
-
-    fn retention(&self) -> (String, String) {
-        (
-            self.retention.events.max(1).to_string(),
-            self.retention.age.as_micros().to_string(),
-        )
     }
 
     /// What the names of its keys begin with.
@@ -391,10 +390,6 @@ impl<'a> Message<'a> {
             payload: &message[end + 1..],
         })
     }
-}
-
-fn id_of(epoch: &str, position: u64) -> String {
-    format!("{epoch}-{position}")
 }
 
 /// The elements of an answer that has so many.

@@ -34,6 +34,8 @@ pub(super) struct Receiver {
     push: Push,
     /// The Redis channel of this node alone.
     own: String,
+    /// That of all nodes.
+    all: String,
     /// When it asked to be told over that how far the log goes, until it is.
     asked: Option<Instant>,
     /// The Redis channels that are to be heard, with the events of channels.
@@ -99,6 +101,7 @@ impl Receiver {
             log: log.clone(),
             sink,
             own,
+            all: log.channel_of_all(),
             asked: None,
             channels: HashSet::new(),
             waiting: HashMap::new(),
@@ -174,8 +177,7 @@ impl Receiver {
     async fn resubscribe(&mut self) -> Result<(), RedisError> {
         self.asked = None;
         self.leaving.clear();
-        let all = self.log.channel_of_all();
-        let names = self.channels.iter().chain([&self.own, &all]);
+        let names = self.channels.iter().chain([&self.own, &self.all]);
         let names: Vec<_> = names.cloned().collect();
         self.push.subscribe(&names).await?;
         let confirmed = async {
@@ -270,9 +272,7 @@ impl Receiver {
                     self.sink.complete(position);
                 }
             }
-            Heard::Message { channel, payload }
-                if channel == self.log.channel_of_all().as_bytes() =>
-            {
+            Heard::Message { channel, payload } if channel == self.all.as_bytes() => {
                 let position = std::str::from_utf8(&payload).ok();
                 if let Some(position) = position.and_then(|position| position.parse().ok()) {
                     tracing::warn!(
@@ -349,12 +349,16 @@ impl Receiver {
             self.sink.event_data(),
         );
         self.log.newest.saw(message.position);
+        let is_lost = placed.is_none();
         let pushed = Pushed {
             position: message.position,
             previous: message.previous,
             placed,
         };
         self.sink.pushed(&channel, pushed);
+        if is_lost {
+            self.sink.unreadable(&channel, message.position);
+        }
         // One server pushes over one connection, in the order in which it accepts.
         self.sink.complete(message.position);
     }

@@ -46,16 +46,31 @@ async fn register(
     channel: &str,
     held: &Held,
 ) -> HostResult<()> {
-    let is_held = publisher.has_broker() && {
-        let mut held = held.lock();
-        let at = held.iter().position(|held| Arc::ptr_eq(held, connection));
-        at.map(|at| held.swap_remove(at)).is_some()
-    };
-    let registered = publisher.register(connection, channel).await;
-    if is_held {
-        held.lock().push(connection.clone());
+    let _kept = publisher.has_broker().then(|| Kept::take(held, connection));
+    Ok(publisher.register(connection, channel).await?)
+}
+
+/// A connection that is not let go while this is there, however the call of the guest ends.
+struct Kept<'a> {
+    held: &'a Held,
+    /// `None` where it was let go before.
+    connection: Option<ConnectionHandle>,
+}
+
+impl<'a> Kept<'a> {
+    fn take(held: &'a Held, connection: &ConnectionHandle) -> Self {
+        let mut all = held.lock();
+        let at = all.iter().position(|held| Arc::ptr_eq(held, connection));
+        let connection = at.map(|at| all.swap_remove(at));
+        drop(all);
+        Self { held, connection }
     }
-    Ok(registered?)
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.held.lock().extend(self.connection.take());
+    }
 }
 
 async fn history(publisher: &Publisher, channel: &str, limit: u32) -> HostResult<Vec<Event>> {
