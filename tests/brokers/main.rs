@@ -4,6 +4,7 @@
 //! - [`nodes`]: nodes as brokers see them: a hub with clients, and a feed.
 //! - [`suite`]: what holds while nothing breaks.
 //! - [`faults`]: what holds while something does, with every event accounted for.
+//! - [`feed`]: what a node does with a push that breaks, over a broker that does as it is told.
 //! - One module for each broker: its kit.
 
 /// Has a suite of tests run for a kit.
@@ -14,8 +15,30 @@ macro_rules! conformance {
     };
 }
 
+/// What breaks a kit that is one server of the harness.
+macro_rules! breaks_as_its_server {
+    () => {
+        fn kill(&mut self) {
+            self.0.stop();
+        }
+
+        fn restart(&mut self) {
+            self.0.restart();
+        }
+
+        fn freeze(&self) {
+            self.0.freeze();
+        }
+
+        fn thaw(&self) {
+            self.0.thaw();
+        }
+    };
+}
+
 mod durable;
 mod faults;
+mod feed;
 mod kafka;
 mod kit;
 mod nats;

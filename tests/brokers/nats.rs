@@ -43,21 +43,7 @@ impl Kit for Server {
         broker(settings(&self.0.url()), log, retention)
     }
 
-    fn kill(&mut self) {
-        self.0.stop();
-    }
-
-    fn restart(&mut self) {
-        self.0.restart();
-    }
-
-    fn freeze(&self) {
-        self.0.freeze();
-    }
-
-    fn thaw(&self) {
-        self.0.thaw();
-    }
+    breaks_as_its_server!();
 
     fn tells_members(&self) -> bool {
         false

@@ -45,37 +45,36 @@ fn url(address: &str) -> RedisUrl {
     RedisUrl::parse(&format!("redis://{address}")).unwrap()
 }
 
-mod alone {
-    use super::*;
+/// One server.
+struct One<const VALKEY: bool>(RedisServer);
 
-    struct Server(RedisServer);
-
-    impl Kit for Server {
-        fn start() -> Self {
-            Self(RedisServer::start_with(PERSISTENT))
-        }
-
-        fn broker(&self, log: &str, retention: Retention) -> Box<dyn Broker> {
-            broker(url(&self.0.address()), log, retention)
-        }
-
-        fn kill(&mut self) {
-            self.0.stop();
-        }
-
-        fn restart(&mut self) {
-            self.0.restart();
-        }
-
-        fn freeze(&self) {
-            self.0.freeze();
-        }
-
-        fn thaw(&self) {
-            self.0.thaw();
-        }
+impl<const VALKEY: bool> Kit for One<VALKEY> {
+    fn start() -> Self {
+        let software = if VALKEY {
+            Software::Valkey
+        } else {
+            Software::Redis
+        };
+        Self(RedisServer::start_with(Options {
+            software,
+            ..PERSISTENT
+        }))
     }
 
+    fn broker(&self, log: &str, retention: Retention) -> Box<dyn Broker> {
+        broker(url(&self.0.address()), log, retention)
+    }
+
+    breaks_as_its_server!();
+}
+
+mod alone {
+    type Server = super::One<false>;
+    conformance!(Server);
+}
+
+mod valkey {
+    type Server = super::One<true>;
     conformance!(Server);
 }
 
@@ -125,43 +124,6 @@ fn an_event_whose_answer_is_lost_is_accepted_once() {
         beside.publish("news", "end").await.unwrap();
         assert_eq!(client.until("end").await, []);
     });
-}
-
-mod valkey {
-    use super::*;
-
-    struct Server(RedisServer);
-
-    impl Kit for Server {
-        fn start() -> Self {
-            Self(RedisServer::start_with(Options {
-                software: Software::Valkey,
-                ..PERSISTENT
-            }))
-        }
-
-        fn broker(&self, log: &str, retention: Retention) -> Box<dyn Broker> {
-            broker(url(&self.0.address()), log, retention)
-        }
-
-        fn kill(&mut self) {
-            self.0.stop();
-        }
-
-        fn restart(&mut self) {
-            self.0.restart();
-        }
-
-        fn freeze(&self) {
-            self.0.freeze();
-        }
-
-        fn thaw(&self) {
-            self.0.thaw();
-        }
-    }
-
-    conformance!(Server);
 }
 
 mod cluster {

@@ -17,6 +17,7 @@
 //! - [`frame`]: an event as it is kept and written.
 //! - [`ended`]: how the end of a connection is told.
 //! - [`counters`]: what is counted.
+//! - [`settings`]: what it is allowed; [`error`]: why it refused.
 //! - [`slab`]: where many small things lie.
 //!
 //! # Order
@@ -34,6 +35,7 @@ pub mod connection;
 mod counters;
 pub mod delivery;
 pub mod ended;
+mod error;
 mod expiry;
 mod frame;
 mod history;
@@ -42,6 +44,7 @@ pub mod membership;
 pub mod occupancy;
 mod post;
 mod resume;
+mod settings;
 mod slab;
 pub mod space;
 
@@ -58,7 +61,6 @@ use std::{
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use thiserror::Error;
 
 use self::{
     channel::Channels,
@@ -75,6 +77,8 @@ use self::{
 };
 pub use self::{
     counters::Figures,
+    error::HubError,
+    settings::Settings,
     space::{Published, Space},
 };
 use crate::event::{self, Event, ID_BYTES};
@@ -84,60 +88,6 @@ use crate::event::{self, Event, ID_BYTES};
 pub fn reconnect_after(within: Duration) -> u32 {
     let most = u32::try_from(within.as_millis()).unwrap_or(u32::MAX).max(5);
     rand::random_range(most / 5..=most)
-}
-
-/// What an app's hub is allowed.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Events kept for each channel; 0 keeps none.
-    pub history_events: usize,
-    /// Bytes of encoded events kept for each channel.
-    pub history_bytes: usize,
-    /// Bytes kept for all channels together, with what it costs to keep them; the oldest events go first.
-    pub history_total_bytes: usize,
-    /// How long an event is kept.
-    pub history_age: Duration,
-    /// Bytes that may wait for one connection.
-    pub queue_bytes: usize,
-    /// Connections open at a time, with those whose end is not complete.
-    pub connections: usize,
-    /// Channels that one connection may hear.
-    pub channels_per_connection: usize,
-    /// The largest data of an event, in bytes.
-    pub event_data: usize,
-}
-
-/// Why the hub refused.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum HubError {
-    /// The connection has ended.
-    #[error("the connection is closed")]
-    Closed,
-    /// No such connection, or it does not hear the channel.
-    #[error("{0}")]
-    NotFound(String),
-    /// A limit of the app.
-    #[error("the app's limit `{name}` of {limit} is reached")]
-    Limited {
-        /// The setting.
-        name: &'static str,
-        /// Its value.
-        limit: usize,
-    },
-    /// A limit of the node.
-    #[error("the node's limit `{name}` of {limit} is reached")]
-    Full {
-        /// The setting.
-        name: &'static str,
-        /// Its value.
-        limit: usize,
-    },
-    /// It has more to deliver than it can, and this cannot wait.
-    #[error("the node has more to deliver than it can; try again later")]
-    Overloaded,
-    /// No new connections: the node is shutting down.
-    #[error("the node is shutting down")]
-    Draining,
 }
 
 /// A handle to an app's hub.

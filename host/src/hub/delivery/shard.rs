@@ -4,6 +4,8 @@
 //! what to do through its inbox, in the order of their locks: what was published before a registration, a removal or
 //! an end comes before it here too. That is what makes the order of a channel the same everywhere.
 
+mod overload;
+
 use std::{mem, net, sync::Arc};
 
 use mio::{Interest, Registry, Token, net::TcpStream};
@@ -24,9 +26,6 @@ use super::{
 const TOGETHER: usize = 64 * 1024;
 /// What is read at a time of what clients say unasked.
 const SCRATCH_BYTES: usize = 16 * 1024;
-/// Past the node's bound of waiting bytes, connections are closed until so much of it is free again: an eighth.
-const SHED_TO: (usize, usize) = (7, 8);
-
 /// What one thread owns.
 #[derive(Debug)]
 pub(super) struct Shard {
@@ -475,32 +474,5 @@ impl Shard {
             }
         }
         self.arm(number);
-    }
-
-    // === overload ===
-
-    /// Closes the connections for which most waits, while more waits on the node than may.
-    fn shed(&mut self) {
-        if !self.shared.is_over() {
-            self.shared.set_worst(self.index, 0);
-            return;
-        }
-        let waiting = self
-            .outlets
-            .iter()
-            .filter(|(_, outlet)| !matches!(outlet.sink, Sink::Gone));
-        let mut waiting: Vec<_> = waiting
-            .map(|(number, outlet)| (outlet.waiting_bytes(), number))
-            .filter(|(bytes, _)| *bytes > 0)
-            .collect();
-        waiting.sort_unstable();
-        while let Some((bytes, number)) = waiting.pop() {
-            self.shared.set_worst(self.index, bytes);
-            if !self.shared.exceeds(SHED_TO) || self.shared.wake_worse(self.index, bytes) {
-                return;
-            }
-            self.slow(number);
-        }
-        self.shared.set_worst(self.index, 0);
     }
 }
