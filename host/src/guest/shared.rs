@@ -1,6 +1,6 @@
 //! What all calls of an app share on this node: hub, publishers, registry, grants and variables.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -143,7 +143,9 @@ impl Shared {
 
     /// The app's publisher on this node alone.
     pub fn in_memory_publisher(&self) -> Publisher {
-        self.publisher(PublisherKey::InMemory, "in-memory", || None)
+        let Ok(publisher) =
+            self.publisher::<Infallible>(PublisherKey::InMemory, "in-memory", || Ok(None));
+        publisher
     }
 
     /// The app's publisher over this server and sync channel.
@@ -166,13 +168,11 @@ impl Shared {
         };
         self.check_room(&key)?;
         let name = format!("redis {} {sync_channel}", client.url().address());
-        Ok(self.publisher(key, &name, || {
-            let url = client.url().clone();
-            Some(
-                self.brokers
-                    .redis(url, &self.name, sync_channel, self.retention()),
-            )
-        }))
+        self.publisher(key, &name, || {
+            let (url, retention) = (client.url().clone(), self.retention());
+            let broker = self.brokers.redis(url, &self.name, sync_channel, retention);
+            Ok(Some(broker))
+        })
     }
 
     /// The app's publisher over the broker that the operator configured under a label.
@@ -190,11 +190,9 @@ impl Shared {
             )));
         }
         let key = PublisherKey::Labelled(label.into());
-        if let Some(publisher) = self.publishers.lock().get(&key) {
-            return Ok(publisher.clone());
-        }
-        let broker = self.brokers.labelled(label, &self.name, self.retention())?;
-        Ok(self.publisher(key, &format!("broker {label}"), || broker))
+        self.publisher(key, &format!("broker {label}"), || {
+            self.brokers.labelled(label, &self.name, self.retention())
+        })
     }
 
     /// A text of the guest as it may stand in a log: without secrets, and not too long.
@@ -242,23 +240,25 @@ impl Shared {
         )))
     }
 
-    fn publisher(
+    /// The publisher that is known by this key, made if there is none: over this broker, if it is over any.
+    fn publisher<E>(
         &self,
         key: PublisherKey,
         name: &str,
-        broker: impl FnOnce() -> Option<Box<dyn Broker>>,
-    ) -> Publisher {
+        broker: impl FnOnce() -> Result<Option<Box<dyn Broker>>, E>,
+    ) -> Result<Publisher, E> {
         let mut publishers = self.publishers.lock();
         if let Some(publisher) = publishers.get(&key) {
-            return publisher.clone();
+            return Ok(publisher.clone());
         }
+        let broker = broker()?;
         let space = self.hub.space();
         let runtime = || self.redis.runtime().clone();
-        let feed = broker().map(|broker| Feed::new(space.clone(), broker, runtime()));
+        let feed = broker.map(|broker| Feed::new(space.clone(), broker, runtime()));
         let publisher = Publisher::new(name.to_owned(), space, feed);
         publishers.insert(key, publisher.clone());
         // Where nobody wants to hear of it, the app is gone.
         let _ = self.made.send(publisher.clone());
-        publisher
+        Ok(publisher)
     }
 }

@@ -48,12 +48,13 @@ impl Core {
             let _ = live.wait_for(|live| *live).await;
             let through = {
                 let state = self.state.lock();
-                match state.channels.get(channel) {
-                    Some(channel) if channel.phase == Phase::Live => channel.through,
-                    Some(_) if !*live.borrow() => continue,
-                    Some(channel) => channel.through,
-                    None => return Ok(true),
+                let Some(channel) = state.channels.get(channel) else {
+                    return Ok(true);
+                };
+                if channel.phase != Phase::Live && !*live.borrow() {
+                    continue;
                 }
+                channel.through
             };
             if through.max(*complete.borrow()) >= place {
                 return Ok(true);

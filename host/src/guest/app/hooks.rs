@@ -107,32 +107,32 @@ impl App {
     }
 
     async fn run_occupancy_hook(&self, code: &Code, told: Occupancy) {
-        let (occupied, channel) = (told.occupied, told.channel.clone());
-        let scope = Scope::new(&code.named, Of::Occupancy(occupied));
-        if let Err(failure) = code.call(Call::Occupancy(Box::new(told)), &scope).await {
-            let hook = if occupied {
-                "channel-occupied"
-            } else {
-                "channel-vacated"
-            };
-            let text = format!("`{hook}` of channel {channel:?} {failure}");
-            let text = self.shared.loggable(&text);
-            match failure.stopped {
-                Some(_) => scope.log(|| warn!("{text}")),
-                None => self.report(&scope, &text),
-            }
-        }
+        let hook = match told.occupied {
+            true => "channel-occupied",
+            false => "channel-vacated",
+        };
+        let what = format!("`{hook}` of channel {:?}", told.channel);
+        let of = Of::Occupancy(told.occupied);
+        self.call_hook(code, Call::Occupancy(Box::new(told)), of, &what)
+            .await;
     }
 
     async fn run_hook(&self, code: &Code, ended: Ended) {
-        let scope = Scope::new(&code.named, Of::Disconnected(ended.connection));
         let gone = Box::new(Disconnection {
             connection_id: ended.connection.to_string(),
             channels: ended.channels,
             reason: connections::CloseReason::from(ended.reason),
         });
-        if let Err(failure) = code.call(Call::Disconnected(gone), &scope).await {
-            let text = self.shared.loggable(&format!("`disconnected` {failure}"));
+        let of = Of::Disconnected(ended.connection);
+        self.call_hook(code, Call::Disconnected(gone), of, "`disconnected`")
+            .await;
+    }
+
+    /// Calls a hook. There is nobody to tell of a failure but the log.
+    async fn call_hook(&self, code: &Code, call: Call, of: Of, what: &str) {
+        let scope = Scope::new(&code.named, of);
+        if let Err(failure) = code.call(call, &scope).await {
+            let text = self.shared.loggable(&format!("{what} {failure}"));
             match failure.stopped {
                 Some(_) => scope.log(|| warn!("{text}")),
                 None => self.report(&scope, &text),
