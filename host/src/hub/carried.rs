@@ -120,6 +120,7 @@ impl Space {
             return 0;
         }
         let delivered = self.keep_and_deliver(state, number, frame);
+        state.post.at_once();
         state.trim(settings.history_total_bytes, settings.history_age);
         drop(guard);
         self.hub.counters().add_published();

@@ -19,6 +19,8 @@ use super::{
 pub(super) struct Post {
     pub(super) engine: Engine,
     wakes: Wakes,
+    /// Whether what they were told may be done here, instead of waking them.
+    at_once: bool,
     /// Ends that somebody may wait for.
     pub(super) ends: Vec<Arc<End>>,
 }
@@ -37,6 +39,7 @@ impl Post {
         Self {
             engine,
             wakes: Wakes::default(),
+            at_once: false,
             ends: Vec::new(),
         }
     }
@@ -50,6 +53,11 @@ impl Post {
     pub(super) fn deliver(&mut self, shard: u16, command: Command, connections: u32, bytes: usize) {
         let cost = delivery::cost(connections, bytes);
         self.engine.tell(shard, command, cost, &mut self.wakes);
+    }
+
+    /// What shards are told under this lock is done by this thread where it is little, after the lock.
+    pub(super) fn at_once(&mut self) {
+        self.at_once = true;
     }
 
     /// Sends a frame to one connection.
@@ -104,8 +112,13 @@ impl Drop for Locked<'_> {
         if let Some(mut state) = self.state.take() {
             let mut wakes = std::mem::take(&mut state.post.wakes);
             let ends = std::mem::take(&mut state.post.ends);
+            let at_once = std::mem::take(&mut state.post.at_once);
             drop(state);
-            self.hub.shared.engine.wake(&mut wakes);
+            let engine = &self.hub.shared.engine;
+            match at_once {
+                true => engine.work_or_wake(&mut wakes),
+                false => engine.wake(&mut wakes),
+            }
             for end in ends {
                 end.tell();
             }

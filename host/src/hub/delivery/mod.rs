@@ -5,6 +5,7 @@
 //! - [`Engine`]: the shards of a node, one for every second core, and what they share. Hubs tell them what to do.
 //! - [`command`], [`inbox`]: what a shard is told, and how.
 //! - [`worker`]: the thread of a shard: it sleeps until it is told something or a socket is ready.
+//! - [`work`]: what the thread does when it is awake, or somebody else in its place.
 //! - [`shard`]: what it owns, and what it does.
 //! - [`outlet`]: one connection: what waits for it, where it goes, when it is due.
 //! - [`queue`], [`group`], [`wheel`]: what waits, who hears, and when.
@@ -22,6 +23,7 @@ mod queue;
 mod shard;
 mod tally;
 mod wheel;
+mod work;
 pub(super) mod worker;
 
 use std::{
@@ -29,7 +31,7 @@ use std::{
     net::{IpAddr, TcpStream},
     num::NonZero,
     sync::{
-        Arc,
+        Arc, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -48,6 +50,7 @@ use self::{
     inbox::Inbox,
     outlet::{Framing, Seat, Ticks},
     wheel::{NEVER, Tick, ticks},
+    work::Work,
     worker::Worker,
 };
 use super::{Hub, HubError, connection::Timing, slab::Slots};
@@ -61,6 +64,9 @@ const OVERLOAD: usize = 4 * BACKLOG;
 const COMMAND_COST: usize = 16;
 /// So many bytes of an event count as one delivery.
 const BYTES_OF_DELIVERY: usize = 256;
+/// What a shard was told is done by whoever told it, instead of waking its thread, where it is no more than this: one
+/// event for a few connections.
+const LITTLE: usize = COMMAND_COST + 4;
 
 /// The primitives of the hand-over, which its model takes from elsewhere.
 mod sync {
@@ -107,6 +113,8 @@ struct Shared {
 struct Handle {
     inbox: Inbox<Told>,
     waker: Waker,
+    /// What its thread does, once that runs.
+    work: OnceLock<Weak<Mutex<Work>>>,
     /// The numbers of its outlets. The shard gives them back.
     outlets: Mutex<Slots>,
     /// The numbers of its groups. Hubs give them back.
@@ -277,6 +285,17 @@ impl Engine {
         }
     }
 
+    /// Does what those have to do that have to be woken, if it is little, and wakes them otherwise. Where one event is for
+    /// one connection, the time that a thread takes to wake up is most of what a delivery takes. Only for threads that
+    /// the system lets run as soon as it can, as it does the shards' own: others are delayed by what they do.
+    pub(super) fn work_or_wake(&self, wakes: &mut Wakes) {
+        for shard in wakes.0.drain(..) {
+            if !self.shared.work_for(shard) {
+                self.shared.wake(shard);
+            }
+        }
+    }
+
     /// How much waits for a connection has changed.
     pub(super) fn report_waiting(&self, before: usize, after: usize) {
         // Wraps, so that a difference below zero is one, too.
@@ -345,6 +364,18 @@ impl Shared {
         }
     }
 
+    /// Does what a shard that sleeps was told. False if its thread has to be woken, because there is more to do or it is
+    /// being done.
+    fn work_for(&self, shard: u16) -> bool {
+        let handle = &self.shards[shard as usize];
+        if handle.backlog.load(Ordering::Relaxed) > LITTLE {
+            return false;
+        }
+        let work = handle.work.get().and_then(Weak::upgrade);
+        let done = work.map(|work| work.try_lock().map(|mut work| work.turn_while_asleep()));
+        done.flatten().unwrap_or(false)
+    }
+
     /// A connection's socket is closed.
     fn closed(&self, shard: u16, outlet: u32, place: u32) {
         let handle = &self.shards[shard as usize];
@@ -402,6 +433,7 @@ impl Handle {
         Ok(Self {
             inbox: Inbox::new(),
             waker: Waker::new(registry, worker::WAKE)?,
+            work: OnceLock::new(),
             outlets: Mutex::default(),
             groups: Mutex::default(),
             connections: AtomicUsize::new(0),

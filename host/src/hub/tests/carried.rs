@@ -1,5 +1,11 @@
 //! Channels in the order of a broker.
 
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    task::{Context, Wake, Waker},
+    thread::{self, ThreadId},
+};
+
 use super::{super::carried::Placed, *};
 use crate::hub::resume::GAP_EVENT;
 
@@ -129,4 +135,46 @@ async fn members_are_told_of_with_their_channels() {
     hub.close(&connection, CloseReason::Closed);
     assert_eq!(membership.changes().await.len(), 2);
     assert_eq!(space.members(), []);
+}
+
+/// Notes whether it was woken by this thread.
+struct WokenBy {
+    thread: ThreadId,
+    woken: AtomicBool,
+}
+
+impl Wake for WokenBy {
+    fn wake(self: Arc<Self>) {
+        if thread::current().id() == self.thread {
+            self.woken.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Waking another thread takes longer than all the rest.
+#[tokio::test]
+async fn an_event_for_one_is_delivered_by_the_thread_that_has_it() {
+    let (hub, space) = hub();
+    let news = channel("news");
+    space.begin(&news, 10);
+    let (connection, mut body) = open(&hub, None);
+    space.register_at(&connection, &news, None).unwrap();
+    connection.release();
+    let here = Arc::new(WokenBy {
+        thread: thread::current().id(),
+        woken: AtomicBool::default(),
+    });
+    let waker = Waker::from(here.clone());
+    // The shard may be awake the first times.
+    for position in 11.. {
+        settle(&hub).await;
+        while Pin::new(&mut body)
+            .poll_next(&mut Context::from_waker(&waker))
+            .is_ready()
+        {}
+        space.deliver(&news, &placed(position));
+        if here.woken.load(Ordering::Relaxed) {
+            break;
+        }
+    }
 }

@@ -102,6 +102,68 @@ fn a_receiver_never_sleeps_on_what_two_senders_told() {
     few.check(|| hand_over(2, 2));
 }
 
+/// The same, where senders do what they told themselves if nobody else is at it and the receiver sleeps.
+fn hand_over_or_do(senders: u8, things: u8) {
+    let inbox = Arc::new(Inbox::new());
+    let waker = Arc::new(Waker::default());
+    let done = Arc::new(Mutex::new(Vec::new()));
+    let all = usize::from(senders * things);
+    for sender in 0..senders {
+        let (inbox, waker, done) = (inbox.clone(), waker.clone(), done.clone());
+        thread::spawn(move || {
+            for thing in 0..things {
+                if inbox.push((sender, thing)) {
+                    let sleeps_on = done.try_lock().is_ok_and(|mut done| {
+                        take_into(&inbox, &mut done);
+                        // The end is the receiver's.
+                        done.len() < all && inbox.sleep()
+                    });
+                    if !sleeps_on {
+                        waker.wake();
+                    }
+                }
+            }
+        });
+    }
+    loop {
+        let sleeps = {
+            let done = done.lock().unwrap();
+            if done.len() == all {
+                break;
+            }
+            inbox.sleep()
+        };
+        if sleeps {
+            waker.wait();
+        }
+        inbox.awake();
+        take_into(&inbox, &mut done.lock().unwrap());
+    }
+    let done = done.lock().unwrap();
+    for sender in 0..senders {
+        let of_sender = done.iter().filter(|thing| thing.0 == sender);
+        assert!(of_sender.map(|thing| thing.1).eq(0..things));
+    }
+}
+
+fn take_into(inbox: &Inbox<(u8, u8)>, done: &mut Vec<(u8, u8)>) {
+    let mut taken = Vec::new();
+    inbox.take(&mut taken);
+    done.append(&mut taken);
+}
+
+#[test]
+fn nothing_is_left_where_one_sender_does_what_it_told() {
+    model(|| hand_over_or_do(1, 3));
+}
+
+#[test]
+fn nothing_is_left_where_two_senders_do_what_they_told() {
+    let mut few = Builder::new();
+    few.preemption_bound = Some(3);
+    few.check(|| hand_over_or_do(2, 2));
+}
+
 #[test]
 fn only_one_of_those_who_tell_a_sleeping_receiver_wakes_it() {
     model(|| {
