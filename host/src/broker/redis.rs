@@ -11,10 +11,10 @@
 //!
 //! A publisher is a log of events. All of its keys have the name of the log in braces, so that in a cluster they are on
 //! one server: the order of a publisher's events is one server's, and different publishers may be on different ones. For
-//! each channel there is a stream with its newest events and a Redis channel that they are pushed over, to the nodes that
+//! each channel there is a list of its newest events and a Redis channel that they are pushed over, to the nodes that
 //! listen. Publishing is one script: accepted, kept and pushed are one step.
 //!
-//! The push is `PUBLISH`, which forgets what it cannot deliver. What it lost is read from the stream: see
+//! The push is `PUBLISH`, which forgets what it cannot deliver. What it lost is read from the list: see
 //! [`feed`](super::feed).
 
 mod log;

@@ -34,7 +34,7 @@ pub(super) struct Log {
     attaching: tokio::sync::Mutex<()>,
 }
 
-/// An event as it is pushed.
+/// An event as it is kept and pushed.
 pub(super) struct Message<'a> {
     pub(super) position: u64,
     pub(super) previous: Option<u64>,
@@ -132,18 +132,18 @@ impl Log {
         channel: &ChannelName,
         event: &Event,
     ) -> Result<Accepted, RedisError> {
-        let [events, age] = &self.retention;
+        let [most, age] = &self.retention;
         let payload = payload::encode(event);
-        let (stream, push) = (self.stream(channel), self.push_channel(channel));
+        let (events, push) = (self.events(channel), self.push_channel(channel));
         let own_id = event.id().map(|id| self.own_id(id));
-        let mut keys = vec![self.name.as_bytes(), stream.as_bytes()];
+        let mut keys = vec![self.name.as_bytes(), events.as_bytes()];
         keys.extend(own_id.as_ref().map(|key| key.as_bytes()));
         let name = channel.as_str().as_bytes();
         let arguments = [
             push.as_bytes(),
             name,
             &payload,
-            events.as_bytes(),
+            most.as_bytes(),
             age.as_bytes(),
             self.publish_command(),
         ];
@@ -174,12 +174,12 @@ impl Log {
         event_data: usize,
     ) -> Result<Page, RedisError> {
         let [_, age] = &self.retention;
-        let (stream, after) = (self.stream(channel), after.to_string());
+        let (events, after) = (self.events(channel), after.to_string());
         let mut limit = limit;
         let answer = loop {
             let count = limit.to_string();
             let arguments = [after.as_bytes(), count.as_bytes(), age.as_bytes()];
-            let keys = [self.name.as_bytes(), stream.as_bytes()];
+            let keys = [self.name.as_bytes(), events.as_bytes()];
             match self.run(&READ, &keys, &arguments).await {
                 // So many at a time are too large together.
                 Err(RedisError::Limited(_)) if limit > 1 => limit = limit.div_ceil(8),
@@ -191,9 +191,9 @@ impl Log {
     }
 
     fn page(&self, channel: &ChannelName, answer: Value, event_data: usize) -> Option<Page> {
-        let [last, epoch, missing, now, entries, more] = parts(answer)?;
+        let [last, missing, now, entries, more] = parts(answer)?;
         let mut missing = number(&missing)?;
-        let (last, now, epoch) = (number(&last)?, number(&now)?, text(epoch)?);
+        let (last, now) = (number(&last)?, number(&now)?);
         let Value::Array(entries) = entries else {
             return None;
         };
@@ -201,19 +201,19 @@ impl Log {
         let mut through = last;
         let mut events = Vec::with_capacity(entries.len());
         for entry in entries {
-            let [id, fields] = parts(entry)?;
-            let Some(position) = text(id).and_then(|id| id.strip_suffix("-0")?.parse().ok()) else {
+            // Others may have written it: then it is none of ours.
+            let Value::BulkString(entry) = entry else {
                 continue;
             };
+            let Some(message) = Message::parse(&entry) else {
+                continue;
+            };
+            let position = message.position;
             if more {
                 through = position;
             }
-            // Others may have written it: then it is none of ours.
-            let Some([_, _, _, Value::BulkString(payload)]) = parts(fields) else {
-                continue;
-            };
             let age = Duration::from_micros(now.saturating_sub(position));
-            match self.placed(channel, &epoch, position, &payload, age, event_data) {
+            match self.placed(channel, &message, age, event_data) {
                 Some(placed) => events.push(placed),
                 // A node of another version may have accepted it: clients are to know that they miss it.
                 None => missing = position,
@@ -232,13 +232,13 @@ impl Log {
     pub(super) fn placed(
         &self,
         channel: &ChannelName,
-        epoch: &str,
-        position: u64,
-        payload: &[u8],
+        message: &Message<'_>,
         age: Duration,
         event_data: usize,
     ) -> Option<Placed> {
-        match payload::decode(payload, || ids::id_of(epoch, position), event_data) {
+        let position = message.position;
+        let id = || ids::id_of(message.epoch, position);
+        match payload::decode(message.payload, id, event_data) {
             Ok((event, own_id)) => Some(Placed {
                 position,
                 event,
@@ -330,7 +330,7 @@ impl Log {
         format!("{}:{what}", self.name)
     }
 
-    fn stream(&self, channel: &ChannelName) -> String {
+    fn events(&self, channel: &ChannelName) -> String {
         format!("{}:e:{channel}", self.name)
     }
 
@@ -374,7 +374,7 @@ impl Log {
 const MOST: u64 = 1 << 53;
 
 impl<'a> Message<'a> {
-    /// Reads what publish.lua pushes.
+    /// Reads what publish.lua keeps and pushes.
     pub(super) fn parse(message: &'a [u8]) -> Option<Self> {
         let end = message.iter().position(|byte| *byte == b'\n')?;
         let mut words = std::str::from_utf8(&message[..end]).ok()?.split(' ');
@@ -383,7 +383,7 @@ impl<'a> Message<'a> {
         Some(Self {
             position,
             previous: match words.next()? {
-                "-" => None,
+                unknown if unknown.starts_with('-') => None,
                 previous => Some(previous.parse().ok()?),
             },
             epoch: words.next()?,

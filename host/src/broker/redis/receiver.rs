@@ -340,14 +340,9 @@ impl Receiver {
             );
             return;
         };
-        let placed = self.log.placed(
-            &channel,
-            message.epoch,
-            message.position,
-            message.payload,
-            Duration::ZERO,
-            self.sink.event_data(),
-        );
+        let placed = self
+            .log
+            .placed(&channel, &message, Duration::ZERO, self.sink.event_data());
         self.log.newest.saw(message.position);
         let is_lost = placed.is_none();
         let pushed = Pushed {

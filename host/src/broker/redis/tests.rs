@@ -103,6 +103,23 @@ async fn what_is_too_old_is_gone_and_costs_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_too_old_is_dropped_while_others_come() {
+    let server = Server::start(&[]);
+    let log = log_of(&server, "l", kept(1000, Duration::from_millis(200))).await;
+    let first = publish(&log, "news", "first").await;
+    until("the first is dropped", || async {
+        // The key itself is never too old.
+        publish(&log, "news", "later").await;
+        !server
+            .ask("LRANGE {l}:e:news 0 0")
+            .contains(&format!("{first} "))
+    })
+    .await;
+    let (events, page) = read(&log, "news", 0, 1000).await;
+    assert!(!events.is_empty() && events[0] > first && page.missing >= first);
+}
+
+#[tokio::test]
 async fn an_id_of_its_own_is_known_by_channel() {
     let server = Server::start(&[]);
     let log = log_of(&server, "l", kept(100, Duration::from_secs(60))).await;
@@ -194,13 +211,14 @@ async fn what_others_write_there_is_an_error_and_no_panic() {
     let position = publish(&log, "news", "x").await;
     // An entry that is none of ours is left out; keys that are something else are told of.
     server.ask(&format!(
-        "XADD {{l}}:e:news {}-0 p {position} e nonsense",
+        "RPUSH {{l}}:e:news \"{} {position} r0\\nnonsense\"",
         position + 1
     ));
     let (events, page) = read(&log, "news", 0, 10).await;
     // It may have been an event, of a node of another version: clients are to know.
     assert_eq!((events, page.missing), (vec![position], position + 1));
-    server.ask(&format!("XADD {{l}}:e:news {}-0 odd 1", position + 2));
+    server.ask("RPUSH {l}:e:news odd");
+    server.ask("LPUSH {l}:e:news odd");
     assert_eq!(read(&log, "news", 0, 10).await.0, [position]);
     server.ask("SET {l}:e:weather x");
     assert!(log.publish(&name("weather"), &event("x")).await.is_err());

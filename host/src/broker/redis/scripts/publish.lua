@@ -1,8 +1,7 @@
 -- Accepts an event: gives it a position, keeps it and tells those who listen, in one step.
 --
 -- KEYS[1]  the log's hash (attach.lua)
--- KEYS[2]  the stream of the channel: the id of an entry is its position, `p` the position up to which events before it
---          may have been forgotten or are entries, `e` the event
+-- KEYS[2]  the list of the channel's newest events, oldest first, each as it is pushed (below)
 -- KEYS[3]  only for an event that has an id of its own: a hash of the channels and positions of events with that id
 -- ARGV[1]  the Redis channel to tell
 -- ARGV[2]  the channel, as a field of KEYS[3]
@@ -11,7 +10,17 @@
 -- ARGV[5]  for how many microseconds it keeps them
 -- ARGV[6]  `PUBLISH`, or `SPUBLISH` in a cluster
 --
+-- What is kept and pushed is `POSITION PREVIOUS EPOCH`, a line feed and the event. PREVIOUS is the position of the event
+-- before it on the channel. Where nothing is kept of that, it is a position up to which there may have been some, with
+-- `-` in front: those who listen must know themselves whether they heard it.
+--
 -- Returns the position, 1 if the event was there already, and the epoch; or nothing where there is no log.
+
+-- What is too old is dropped when the age of a channel's events passes another such part of what it may be: not each
+-- time, because that takes a good part of what all the rest takes.
+local STEPS = 8
+-- So many are dropped at a time.
+local DROPPED = 100
 
 local log = redis.call('HMGET', KEYS[1], 'last', 'epoch')
 local last, epoch = tonumber(log[1]), log[2]
@@ -21,25 +30,38 @@ end
 local time = redis.call('TIME')
 local position = math.max(time[1] * 1000000 + time[2], last + 1)
 local age = tonumber(ARGV[5])
-local oldest = string.format('%.0f', math.max(0, position - age))
-local milliseconds = string.format('%.0f', math.ceil(age / 1000))
+local oldest = math.max(0, position - age)
 if KEYS[3] then
   local known = redis.call('HGET', KEYS[3], ARGV[2])
-  if known and tonumber(known) > tonumber(oldest) then
+  if known and tonumber(known) > oldest then
     return {known, 1, epoch}
   end
 end
-position = string.format('%.0f', position)
-redis.call('HSET', KEYS[1], 'last', position)
-local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
-local previous = newest and string.match(newest[1], '%d+')
-redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[4], position .. '-0', 'p', previous or oldest, 'e', ARGV[3])
-redis.call('XTRIM', KEYS[2], 'MINID', oldest)
-redis.call('PEXPIRE', KEYS[2], milliseconds)
+local text = string.format('%.0f', position)
+redis.call('HSET', KEYS[1], 'last', text)
 if KEYS[3] then
-  redis.call('HSET', KEYS[3], ARGV[2], position)
-  redis.call('PEXPIRE', KEYS[3], milliseconds)
+  redis.call('HSET', KEYS[3], ARGV[2], text)
+  redis.call('PEXPIRE', KEYS[3], string.format('%.0f', math.ceil(age / 1000)))
 end
--- Where nothing is kept of what was before, those who listen must know themselves whether they heard it.
-redis.call(ARGV[6], ARGV[1], position .. ' ' .. (previous or '-') .. ' ' .. epoch .. '\n' .. ARGV[3])
-return {position, 0, epoch}
+
+local newest = redis.call('LINDEX', KEYS[2], -1)
+local previous = newest and string.match(newest, '^%d+')
+local message = text .. ' ' .. (previous or string.format('-%.0f', oldest)) .. ' ' .. epoch .. '\n' .. ARGV[3]
+local kept = redis.call('RPUSH', KEYS[2], message)
+if kept > tonumber(ARGV[4]) then
+  redis.call('LTRIM', KEYS[2], -ARGV[4], -1)
+end
+local step = age / STEPS
+if not previous or math.floor(position / step) ~= math.floor(previous / step) then
+  -- The last event before this is done again comes one step later at most.
+  redis.call('PEXPIRE', KEYS[2], string.format('%.0f', math.ceil((age + step) / 1000)))
+  for _ = 1, DROPPED do
+    local first = redis.call('LINDEX', KEYS[2], 0)
+    if (tonumber(string.match(first, '^%d+')) or 0) > oldest then
+      break
+    end
+    redis.call('LPOP', KEYS[2])
+  end
+end
+redis.call(ARGV[6], ARGV[1], message)
+return {text, 0, epoch}
