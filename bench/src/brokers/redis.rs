@@ -154,13 +154,15 @@ impl Bare for PubSub {
     fn pass<'a>(&'a mut self, payload: &'a [u8]) -> Later<'a, Duration> {
         Box::pin(async move {
             let begun = Instant::now();
-            let (published, heard) = tokio::join!(
-                self.client.publish("bare", payload.to_vec()),
-                self.push.next()
-            );
+            let heard = async {
+                let heard = self.push.next().await?;
+                ensure!(matches!(heard, Heard::Message { .. }), "another message");
+                Ok(begun.elapsed())
+            };
+            let published = self.client.publish("bare", payload.to_vec());
+            let (published, heard) = tokio::join!(published, heard);
             published?;
-            ensure!(matches!(heard?, Heard::Message { .. }), "another message");
-            Ok(begun.elapsed())
+            heard
         })
     }
 }
