@@ -1,7 +1,8 @@
 //! Who hears channels at which node.
 //!
 //! Each node has a name of its own and says every now and then that it lives. One that does not is taken for dead after
-//! [`LEASE`], and others forget its members. Should it live after all, it takes another name and tells all anew.
+//! [`LEASE`], and others forget its members. Should it live after all, it takes another name and tells all anew. So it does
+//! over every new connection: that may lead to a server that took over and has not heard all of what was told.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -35,8 +36,10 @@ pub(super) struct Members {
 #[derive(Clone)]
 struct Node {
     name: String,
-    /// Whether it has said that it lives.
-    known: bool,
+    /// The connection over which it has said that it lives.
+    known: Option<u64>,
+    /// What it was called before: to be forgotten once all is told anew.
+    former: Vec<String>,
 }
 
 /// Those who came to hear a channel, and those who left.
@@ -152,27 +155,38 @@ impl Members {
 #[async_trait]
 impl Presence for Members {
     async fn renew(&self) -> Result<Told, BrokerError> {
-        let node = self.node();
+        let connection = self.log.attach().await?;
+        let node = {
+            let mut node = self.node.lock();
+            if node.known.is_some_and(|known| known != connection) {
+                node.take_another_name();
+            }
+            node.clone()
+        };
         let (nodes, dead, base) = (self.log.key("nodes"), self.log.key("dead"), self.log.base());
         let lease = LEASE.as_micros().to_string();
-        let known = if node.known { b"1" } else { b"0" };
+        let known = if node.known.is_some() { b"1" } else { b"0" };
         let keys = [nodes.as_bytes(), dead.as_bytes()];
-        let arguments = [
+        let mut arguments = vec![
             node.name.as_bytes(),
             lease.as_bytes(),
             known,
             base.as_bytes(),
         ];
+        // Not before all is told anew: or channels would be vacated, and occupied again.
+        let former = node.former.iter().filter(|_| node.known.is_some());
+        arguments.extend(former.map(|name| name.as_bytes()));
         let answer = self.log.run(&RENEW, &keys, &arguments).await?;
         let mut told = self.told(answer)?;
         let mut current = self.node.lock();
-        match told.forgotten {
-            true => *current = Node::new(),
+        match (told.forgotten, node.known) {
+            (true, _) => current.take_another_name(),
             // What it is to tell of is nothing that anybody knows yet.
-            false => {
-                told.forgotten = !current.known;
-                current.known = true;
+            (false, None) => {
+                told.forgotten = true;
+                current.known = Some(connection);
             }
+            (false, Some(_)) => current.former.clear(),
         }
         Ok(told)
     }
@@ -222,7 +236,14 @@ impl Node {
     fn new() -> Self {
         Self {
             name: format!("{:016x}", rand::random::<u64>()),
-            known: false,
+            known: None,
+            former: Vec::new(),
         }
+    }
+
+    fn take_another_name(&mut self) {
+        let Self { name, former, .. } = std::mem::replace(self, Self::new());
+        self.former = former;
+        self.former.push(name);
     }
 }

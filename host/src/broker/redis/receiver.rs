@@ -302,7 +302,7 @@ impl Receiver {
             }
             Heard::Unsubscribed(channel) => {
                 let channel = String::from_utf8(channel).unwrap_or_default();
-                match self.leaving.entry(channel.clone()) {
+                match self.leaving.entry(channel) {
                     Entry::Occupied(mut leaving) if *leaving.get() > 1 => *leaving.get_mut() -= 1,
                     Entry::Occupied(leaving) => {
                         leaving.remove();

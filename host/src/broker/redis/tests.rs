@@ -271,3 +271,58 @@ async fn members_are_told_of_and_forgotten() {
     assert!(!one.tell(&[change(true)]).await.unwrap().forgotten);
     assert_eq!(other.others(&name("news")).await, Ok(1));
 }
+
+/// A server that takes over may not have heard of all of them.
+#[tokio::test]
+async fn members_are_told_of_anew_over_another_connection() {
+    let server = Server::start(&[]);
+    let retention = kept(1, Duration::from_secs(60));
+    let members = async || Members::new(Arc::new(log_of(&server, "l", retention).await));
+    let (one, other) = (members().await, members().await);
+    let change = |name: &str, joined| Change {
+        channel: self::name(name),
+        connection: ConnectionId::parse(&"1".repeat(32)).unwrap(),
+        joined,
+    };
+    for members in [&one, &other] {
+        assert!(members.renew().await.unwrap().forgotten);
+    }
+    one.tell(&[change("news", true), change("sport", true)])
+        .await
+        .unwrap();
+    one.tell(&[change("sport", false), change("weather", true)])
+        .await
+        .unwrap();
+    // What was told last is lost.
+    let former = one.node_name();
+    for lost in [
+        "DEL {l}:c:weather".to_owned(),
+        format!("DEL {{l}}:m:weather:{former}"),
+        format!("HSET {{l}}:c:sport {former} 1"),
+        format!("SADD {{l}}:m:sport:{former} {}", "1".repeat(32)),
+        format!("SADD {{l}}:o:{former} sport"),
+    ] {
+        server.ask(&lost);
+    }
+    server.ask("CLIENT KILL TYPE normal SKIPME yes");
+    until(
+        "it has told that it lives over another connection",
+        || async { one.renew().await.is_ok_and(|told| told.forgotten) },
+    )
+    .await;
+    let told = one
+        .tell(&[change("news", true), change("weather", true)])
+        .await
+        .unwrap();
+    // The channel is not vacated and occupied again.
+    assert_eq!(told.occupancy, [(name("weather"), true)]);
+    let vacated = one.renew().await.unwrap().occupancy;
+    assert_eq!(vacated, [(name("sport"), false)]);
+    until("the other one is back", || async {
+        other.others(&name("news")).await.is_ok()
+    })
+    .await;
+    for (channel, count) in [("news", 1), ("sport", 0), ("weather", 1)] {
+        assert_eq!(other.others(&name(channel)).await, Ok(count), "{channel}");
+    }
+}

@@ -6,6 +6,7 @@
 -- ARGV[2]  for how many microseconds it is taken for alive
 -- ARGV[3]  1 if it said so before
 -- ARGV[4]  what the keys of the log begin with
+-- ARGV[5…] what the node was called before: these are dead
 --
 -- Returns an empty list and the channels that were vacated by that; or 0 if others have taken the node for dead
 -- meanwhile.
@@ -22,6 +23,11 @@ redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), ARGV[1])
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, NODES)) do
   redis.call('ZREM', KEYS[1], node)
   redis.call('SADD', KEYS[2], node)
+end
+for at = 5, #ARGV do
+  if redis.call('ZREM', KEYS[1], ARGV[at]) == 1 then
+    redis.call('SADD', KEYS[2], ARGV[at])
+  end
 end
 local vacated = {}
 local dead = redis.call('SRANDMEMBER', KEYS[2])
