@@ -14,7 +14,7 @@ pub struct Log {
     /// The form of a line.
     pub format: LogFormat,
     /// What is logged: `error`, `warn`, `info`, `debug` or `trace`; or a `tracing` filter, such as
-    /// `info,fanfare::hub=debug`.
+    /// `info,fanfare::hub=debug`. The libraries `notify` and `async_nats` only warn unless it names them.
     pub level: String,
 }
 
