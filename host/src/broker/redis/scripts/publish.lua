@@ -6,7 +6,7 @@
 -- ARGV[1]  the Redis channel to tell
 -- ARGV[2]  the channel, as a field of KEYS[3]
 -- ARGV[3]  the event
--- ARGV[4]  how many events a channel keeps
+-- ARGV[4]  how many events a channel keeps at least
 -- ARGV[5]  for how many microseconds it keeps them
 -- ARGV[6]  `PUBLISH`, or `SPUBLISH` in a cluster
 --
@@ -16,8 +16,8 @@
 --
 -- Returns the position, 1 if the event was there already, and the epoch; or nothing where there is no log.
 
--- What is too old is dropped when the age of a channel's events passes another such part of what it may be: not each
--- time, because that takes a good part of what all the rest takes.
+-- What is too old is dropped when the age of a channel's events passes another such part of what it may be, and what is
+-- too much when it is more by such a part: not each time, because that takes a good part of what all the rest takes.
 local STEPS = 8
 -- So many are dropped at a time.
 local DROPPED = 100
@@ -48,7 +48,7 @@ local newest = redis.call('LINDEX', KEYS[2], -1)
 local previous = newest and string.match(newest, '^%d+')
 local message = text .. ' ' .. (previous or string.format('-%.0f', oldest)) .. ' ' .. epoch .. '\n' .. ARGV[3]
 local kept = redis.call('RPUSH', KEYS[2], message)
-if kept > tonumber(ARGV[4]) then
+if kept > ARGV[4] + math.floor(ARGV[4] / STEPS) then
   redis.call('LTRIM', KEYS[2], -ARGV[4], -1)
 end
 local step = age / STEPS
