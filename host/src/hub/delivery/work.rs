@@ -22,6 +22,9 @@ use super::{
 /// What is done in one turn at most, as the backlog counts it: between turns sockets, timers and overload have theirs,
 /// and publishers that wait go on.
 const TURN_COST: usize = 64 * 1024;
+/// Who tells a shard something does it only where there was nothing to do for so long. What comes in quick succession
+/// is put together by the thread: frames for one connection leave in one write.
+const QUIET: Duration = Duration::from_micros(100);
 /// Commands for which memory is kept.
 const KEPT_COMMANDS: usize = 1024;
 
@@ -35,6 +38,8 @@ pub(super) struct Work {
     commands: VecDeque<Told>,
     /// What was told last, and then what is done in one turn.
     told: Vec<Told>,
+    /// When the last turn began.
+    last: Instant,
     /// The node ends.
     is_over: bool,
 }
@@ -47,6 +52,7 @@ impl Work {
             shard,
             commands: VecDeque::new(),
             told: Vec::new(),
+            last: Instant::now(),
             is_over: false,
         }
     }
@@ -74,7 +80,8 @@ impl Work {
         }
         let mut commands = self.told.iter();
         self.is_over |= commands.any(|told| matches!(told.command, Command::Stop));
-        let tick = self.shared.tick(now.unwrap_or_else(Instant::now));
+        self.last = now.unwrap_or_else(Instant::now);
+        let tick = self.shared.tick(self.last);
         self.shard.turn(tick, &mut self.told);
         self.shared.done(self.index, done);
         if self.commands.is_empty() {
@@ -86,6 +93,9 @@ impl Work {
 
     /// Does what was told to a shard whose thread sleeps. True if the thread can sleep on, as it did.
     pub(super) fn turn_while_asleep(&mut self) -> bool {
+        if self.last.elapsed() < QUIET {
+            return false;
+        }
         let _abort = AbortOnPanic;
         let due = self.next_tick();
         self.turn(None);

@@ -165,9 +165,10 @@ async fn an_event_for_one_is_delivered_by_the_thread_that_has_it() {
         woken: AtomicBool::default(),
     });
     let waker = Waker::from(here.clone());
-    // The shard may be awake the first times.
+    // The shard may be awake the first times, or was so just now.
     for position in 11.. {
         settle(&hub).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
         while Pin::new(&mut body)
             .poll_next(&mut Context::from_waker(&waker))
             .is_ready()
