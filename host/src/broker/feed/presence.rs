@@ -21,8 +21,10 @@ pub(super) async fn announce(core: Weak<Core>, pending: Arc<Membership>) {
     renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let changes = tokio::select! {
-            changes = pending.changes() => changes,
+            // However much changes, and cannot be told.
+            biased;
             _ = renew.tick() => Vec::new(),
+            changes = pending.changes() => changes,
         };
         let Some(core) = core.upgrade() else { return };
         match core.announce(&changes).await {
@@ -55,7 +57,15 @@ impl Core {
         // Others have forgotten this node, or it is new to them: first it says that it lives, by another name maybe.
         let mut again = forgotten;
         while again {
-            again = self.heard(presence.renew().await?)?;
+            let renewed = presence.renew().await;
+            again = match renewed.and_then(|told| self.heard(told)) {
+                Ok(again) => again,
+                // It has to tell of all its members all the same.
+                Err(error) => {
+                    tracing::debug!(%error, "other nodes cannot be told yet that this one lives");
+                    break;
+                }
+            };
         }
         Ok(forgotten)
     }
