@@ -105,6 +105,9 @@ impl Kit for Folder {
 }
 
 crate::suite::tests!(Folder);
+crate::suite::tests!(Folder @ members:
+    members_are_those_of_all_nodes
+);
 // One that is killed is shown with a process.
 crate::suite::tests!(Folder @ faults:
     a_server_that_stands_still_is_unavailable_and_loses_nothing

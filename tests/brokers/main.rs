@@ -3,6 +3,7 @@
 //! - [`kit`]: a server, and the brokers over it.
 //! - [`nodes`]: nodes as brokers see them: a hub with clients, and a feed.
 //! - [`suite`]: what holds while nothing breaks.
+//! - [`members`]: who hears channels, across nodes.
 //! - [`faults`]: what holds while something does, with every event accounted for.
 //! - [`feed`]: what a node does with a push that breaks, over a broker that does as it is told.
 //! - One module for each broker: its kit.
@@ -11,6 +12,7 @@
 macro_rules! conformance {
     ($kit:ident) => {
         $crate::suite::tests!($kit);
+        $crate::members::tests!($kit);
         $crate::faults::tests!($kit);
     };
 }
@@ -41,6 +43,7 @@ mod faults;
 mod feed;
 mod kafka;
 mod kit;
+mod members;
 mod nats;
 mod nodes;
 mod postgres;

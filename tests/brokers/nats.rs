@@ -7,7 +7,10 @@ use fanfare::broker::{
     nats::{Nats, NatsUrl, Settings},
 };
 use fanfare_tests::{
-    servers::nats::{Connection, NatsServer, Options},
+    servers::{
+        nats::{Connection, NatsServer, Options},
+        proxy::Proxy,
+    },
     tls::Certificates,
 };
 use serde_json::{Value, json};
@@ -15,7 +18,8 @@ use tokio::runtime::Handle;
 
 use crate::{
     kit::{Kit, RETENTION, TIMEOUT},
-    nodes::{Heard, Node, run},
+    members::{ids, until_unknown},
+    nodes::{Heard, Node, name, run},
 };
 
 /// A server whose streams are kept in files.
@@ -44,10 +48,6 @@ impl Kit for Server {
     }
 
     breaks_as_its_server!();
-
-    fn tells_members(&self) -> bool {
-        false
-    }
 }
 
 conformance!(Server);
@@ -219,14 +219,7 @@ fn a_stream_that_is_deleted_is_made_anew() {
         let mut client = a.client(Some(&id), &["news"]).await;
         a.publish("news", "end").await.unwrap();
         assert_eq!(client.until("end").await, []);
-        assert_eq!(
-            b.feed
-                .history(&crate::nodes::name("news"), 9)
-                .await
-                .unwrap()
-                .len(),
-            2
-        );
+        assert_eq!(b.feed.history(&name("news"), 9).await.unwrap().len(), 2);
     });
 }
 
@@ -307,5 +300,106 @@ fn a_stream_of_another_program_is_told() {
         let error = node.feed.start().await.unwrap_err();
         assert!(matches!(error, BrokerError::Denied(_)), "{error}");
         assert!(error.to_string().contains("MINE"), "{error}");
+    });
+}
+
+#[test]
+fn members_are_known_again_where_what_nodes_said_of_them_was_deleted() {
+    run(async {
+        let kit = Server::start();
+        let (a, b) = (
+            Node::start(&kit, "log").await,
+            Node::start(&kit, "log").await,
+        );
+        let mut clients = vec![
+            a.client(None, &["news"]).await,
+            b.client(None, &["news"]).await,
+        ];
+        for node in [&a, &b] {
+            node.until_members("news", &ids(&clients)).await;
+        }
+        let mut server = kit.0.connect();
+        let delete = "STREAM.DELETE.fanfare-log-presence-log";
+        api(&mut server, delete, json!({}));
+        clients.push(a.client(None, &["news"]).await);
+        b.until_members("news", &ids(&clients)).await;
+        let late = Node::start(&kit, "log").await;
+        late.until_members("news", &ids(&clients)).await;
+        drop(clients.remove(0));
+        for node in [&a, &b, &late] {
+            node.until_members("news", &ids(&clients)).await;
+        }
+    });
+}
+
+#[test]
+fn a_node_that_was_away_for_longer_than_a_lease_is_known_again() {
+    run(async {
+        let kit = Server::start();
+        let proxy = Proxy::start(&kit.0.address());
+        let away = node(&settings(&format!("nats://{}", proxy.address())));
+        away.feed.start().await.unwrap();
+        let node = Node::start(&kit, "log").await;
+        let clients = [
+            away.client(None, &["news"]).await,
+            node.client(None, &["news"]).await,
+        ];
+        for node in [&node, &away] {
+            node.until_members("news", &ids(&clients)).await;
+        }
+        proxy.refuse();
+        proxy.cut();
+        node.until_members("news", &ids(&clients[1..])).await;
+        // What it knew is too old by now.
+        until_unknown(&away, &[]).await;
+        proxy.accept();
+        for node in [&node, &away] {
+            node.until_members("news", &ids(&clients)).await;
+        }
+    });
+}
+
+#[test]
+fn where_nodes_may_not_say_who_hears_channels_events_are_carried_all_the_same() {
+    run(async {
+        let kit = Server::start();
+        let mut server = kit.0.connect();
+        let config = json!({ "name": "MINE", "subjects": ["fanfare.log.presence"] });
+        api(&mut server, "STREAM.CREATE.MINE", config);
+        let (a, b) = (
+            Node::start(&kit, "log").await,
+            Node::start(&kit, "log").await,
+        );
+        let mut clients = vec![a.client(None, &["news"]).await];
+        b.publish_numbers("news", 0..20).await;
+        assert_eq!(clients[0].data(20).await.len(), 20);
+        until_unknown(&b, &["fanfare-log-presence-log", "overlap", "$JS.API.>"]).await;
+        api(&mut server, "STREAM.DELETE.MINE", json!({}));
+        b.until_members("news", &ids(&clients)).await;
+    });
+}
+
+#[test]
+fn what_others_write_among_what_nodes_say_is_skipped() {
+    run(async {
+        let kit = Server::start();
+        let (a, b) = (
+            Node::start(&kit, "log").await,
+            Node::start(&kit, "log").await,
+        );
+        let mut other = kit.0.connect();
+        for payload in [&b""[..], b"\xff", b"1", b"1{}", b"2{\"from\":1}"] {
+            let ack = other.request("fanfare.log.presence", payload).unwrap();
+            assert!(ack["seq"].is_u64(), "{ack}");
+        }
+        let clients = [a.client(None, &["news"]).await];
+        b.until_members("news", &ids(&clients)).await;
+        // It is kept for some minutes.
+        let info = api(
+            &mut other,
+            "STREAM.INFO.fanfare-log-presence-log",
+            json!({}),
+        );
+        assert_eq!(info["config"]["max_age"], 240_000_000_000_u64, "{info}");
     });
 }

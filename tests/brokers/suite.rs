@@ -27,7 +27,6 @@ macro_rules! tests {
             channels_come_and_go_while_others_publish
             logs_of_other_names_are_not_heard
             any_channel_and_any_data_are_carried
-            members_are_those_of_all_nodes
         );
     };
     ($kit:ident @ $module:ident: $($test:ident)*) => {
@@ -427,54 +426,4 @@ pub async fn any_channel_and_any_data_are_carried<K: Kit>() {
         a.publish(channel, &large).await.unwrap();
         assert_eq!(client.data(1).await, [large]);
     }
-}
-
-pub async fn members_are_those_of_all_nodes<K: Kit>() {
-    let kit = K::start();
-    let (a, b) = (
-        Node::start(&kit, "log").await,
-        Node::start(&kit, "log").await,
-    );
-    let mut clients = Vec::new();
-    for node in [&a, &a, &b] {
-        clients.push(node.client(None, &["news"]).await);
-    }
-    let elsewhere = b.client(None, &["weather"]).await;
-    let ids = |clients: &[crate::nodes::Client]| {
-        let ids = clients
-            .iter()
-            .map(|client| client.connection.id().to_string());
-        let mut ids: Vec<_> = ids.collect();
-        ids.sort_unstable();
-        ids
-    };
-    if !kit.tells_members() {
-        // Each node knows its own.
-        a.until_members("news", &ids(&clients[..2])).await;
-        b.until_members("news", &ids(&clients[2..])).await;
-        assert_eq!(a.feed.subscribers(&name("news")).await, Ok(2));
-        return;
-    }
-    for node in [&a, &b] {
-        node.until_members("news", &ids(&clients)).await;
-        assert_eq!(node.feed.subscribers(&name("news")).await, Ok(3));
-        let few = node.feed.presence(&name("news"), 2).await.unwrap();
-        assert_eq!(few.len(), 2);
-    }
-    drop(clients.remove(1));
-    for node in [&a, &b] {
-        node.until_members("news", &ids(&clients)).await;
-        node.until_members("weather", &ids(std::slice::from_ref(&elsewhere)))
-            .await;
-    }
-    // It tells nobody that it ends.
-    drop(b);
-    clients.truncate(1);
-    let begun = std::time::Instant::now();
-    a.until_members("news", &ids(&clients)).await;
-    a.until_members("weather", &[]).await;
-    println!(
-        "the members of a dead node were gone after {:?}",
-        begun.elapsed()
-    );
 }

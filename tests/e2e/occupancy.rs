@@ -2,7 +2,7 @@
 
 use fanfare_tests::{
     node::Node,
-    servers::redis::{Options, RedisServer},
+    servers::{kafka::KafkaServer, nats::NatsServer, redis::RedisServer},
     wait,
 };
 use serde_json::json;
@@ -14,7 +14,9 @@ use crate::{
 
 in_both_flavours!(
     a_channel_is_told_of_when_the_first_comes_and_when_the_last_leaves,
-    the_nodes_of_a_cluster_tell_of_a_channel_once,
+    nodes_over_redis_tell_of_a_channel_once,
+    nodes_over_nats_tell_of_a_channel_once,
+    nodes_over_kafka_tell_of_a_channel_once,
 );
 
 /// What nodes were told of a channel, all together: `o` for occupied, `v` for vacated.
@@ -60,15 +62,36 @@ fn a_channel_is_told_of_when_the_first_comes_and_when_the_last_leaves(flavour: F
     drop(again);
 }
 
-fn the_nodes_of_a_cluster_tell_of_a_channel_once(flavour: Flavour) {
-    let server = RedisServer::start_with(Options::default());
+fn nodes_over_redis_tell_of_a_channel_once(flavour: Flavour) {
+    let server = RedisServer::start();
+    assert_told_once(
+        flavour,
+        &format!("type = 'redis'\nurl = '{}'", server.url()),
+    );
+}
+
+fn nodes_over_nats_tell_of_a_channel_once(flavour: Flavour) {
+    let server = NatsServer::start();
+    assert_told_once(flavour, &format!("type = 'nats'\nurl = '{}'", server.url()));
+}
+
+fn nodes_over_kafka_tell_of_a_channel_once(flavour: Flavour) {
+    let server = KafkaServer::start();
+    let keys = format!(
+        "type = 'kafka'\nservers = ['{}']\ntimeout = '10s'",
+        server.address()
+    );
+    assert_told_once(flavour, &keys);
+}
+
+/// Nodes with a broker of these keys, of which one freezes, and one dies.
+fn assert_told_once(flavour: Flavour, keys: &str) {
     let start = json!([["open", "main"], ["start"], ["set-publisher", "publisher"]]);
     let setup = || {
         flavour.setup(&format!(
             "capabilities.brokers = ['main']\n\
              variables.start = '{start}'\n\
-             [brokers.main]\ntype = 'redis'\nurl = '{}'\nsync-channel = 's'\n",
-            server.url()
+             [brokers.main]\n{keys}\nsync-channel = 's'\n"
         ))
     };
     let nodes = [setup().start(), setup().start()];
@@ -78,6 +101,9 @@ fn the_nodes_of_a_cluster_tell_of_a_channel_once(flavour: Flavour) {
     let marker = nodes[1].subscribe("watched-1");
     until_told(&nodes, "watched-1", "o");
     assert_eq!(told(&nodes, "watched"), "o");
+    wait::until_true("all nodes are counted", || {
+        nodes[0].ask(json!(["subscribers", "watched"])) == json!(3)
+    });
     first.close();
     marker.close();
     until_told(&nodes, "watched-1", "ov");
@@ -85,9 +111,21 @@ fn the_nodes_of_a_cluster_tell_of_a_channel_once(flavour: Flavour) {
     others.into_iter().for_each(|stream| stream.close());
     until_told(&nodes, "watched", "ov");
 
-    // What only a node that dies had is vacated by another one.
+    // What only a node that freezes had is vacated by another one, and occupied again once it goes on.
     let _last = nodes[0].subscribe("watched-2");
     until_told(&nodes, "watched-2", "o");
+    let before = told(&nodes[1..], "watched-2").len();
+    nodes[0].signal("STOP");
+    wait::until_true("the channel of the frozen node is vacated", || {
+        told(&nodes[1..], "watched-2").len() == before + 1
+    });
+    nodes[0].signal("CONT");
+    until_told(&nodes, "watched-2", "oov");
+    wait::until_true("the frozen node is known again", || {
+        nodes[1].ask(json!(["subscribers", "watched-2"])) == json!(1)
+    });
+
+    // The same for one that dies.
     let [dies, lives] = nodes;
     let lives = [lives];
     let before = told(&lives, "watched-2").len();

@@ -10,6 +10,7 @@
 //! - `sender`: what puts records into it.
 //! - `ends`: how far it goes.
 //! - `shared`: what the reader and those who publish and ask share.
+//! - `presence`: who hears channels at which node.
 //! - `client`: the clients of the library, what they say and what their errors mean.
 //!
 //! # What is where
@@ -36,13 +37,15 @@
 //! Nothing is lost by it: the reader goes on at its offset. It says that the push broke all the same, because only then
 //! is it seen whether the topic still holds the same log: the record that was read last must be there as it was.
 //!
-//! # What it does not tell
+//! # Who hears channels
 //!
-//! Who hears channels at other nodes: a log has no place for what changes all the time and is of no interest later.
+//! Nodes say so in a topic of its own, `<topic>.presence`, which is kept for some minutes: the log of a
+//! [`roster`](super::roster). Where the cluster refuses that topic, events are carried all the same.
 
 mod client;
 mod ends;
 mod index;
+mod presence;
 mod reader;
 mod record;
 mod sender;
@@ -75,7 +78,10 @@ use self::{
     sender::Sender,
     shared::{Shared, now},
 };
-use super::{Accepted, Broker, BrokerError, Page, Retention, feed::Sink, started::Started};
+use super::{
+    Accepted, Broker, BrokerError, Page, Presence, Retention, feed::Sink, roster::Members,
+    started::Started,
+};
 use crate::{event::Event, hub::channel::ChannelName};
 
 /// Where a Kafka cluster is, and how to use it.
@@ -136,11 +142,19 @@ pub struct Tls {
 /// Carries a publisher's events over a Kafka cluster.
 pub struct Kafka {
     settings: Settings,
-    /// The name of the topic.
-    topic: String,
+    names: Names,
     retention: Retention,
     runtime: Handle,
     running: Started<Running>,
+}
+
+/// What a log is called.
+#[derive(Clone)]
+struct Names {
+    /// Here: `<app>:<sync channel>`.
+    log: String,
+    /// At Kafka.
+    topic: String,
 }
 
 /// What there is once it was started.
@@ -150,11 +164,12 @@ struct Running {
     shared: Arc<Shared>,
     sink: Sink,
     ends: Ends,
-    /// Ends the reader.
+    members: Members,
+    /// Ends the readers.
     _stop: Stop,
 }
 
-/// Ends a reader when it is dropped.
+/// Ends the readers when it is dropped.
 struct Stop(Arc<AtomicBool>);
 
 // === impl Kafka ===
@@ -164,7 +179,10 @@ impl Kafka {
     /// waits is run on this runtime.
     pub fn new(settings: Settings, log: &str, retention: Retention, runtime: Handle) -> Self {
         Self {
-            topic: topic::name(&settings.topic, log),
+            names: Names {
+                log: log.to_owned(),
+                topic: topic::name(&settings.topic, log),
+            },
             settings,
             retention,
             runtime,
@@ -175,7 +193,7 @@ impl Kafka {
     /// Makes the clients, and has a thread read the log. Returns when it was read. Blocks.
     fn open(
         settings: Settings,
-        topic: String,
+        names: Names,
         retention: Retention,
         runtime: Handle,
         sink: Sink,
@@ -184,7 +202,8 @@ impl Kafka {
     ) {
         let attached = || {
             let memory = settings.memory;
-            let clients = Arc::new(Clients::new(settings, sink.event_data()));
+            let Names { log, topic } = names;
+            let clients = Arc::new(Clients::new(settings.clone(), sink.event_data()));
             let consumer = Arc::new(clients.consumer()?);
             let sender = Arc::new(Sender::new(clients.clone(), topic.clone())?);
             let shared = Arc::new(Shared::new(Index::new(retention, memory, 0)));
@@ -202,6 +221,7 @@ impl Kafka {
                 progress: Progress::default(),
             };
             reader.attach()?;
+            let members = presence::open(settings, &topic, &log, runtime.clone(), stop.0.clone())?;
             let ends = Ends::new(clients.clone(), &consumer, topic, &runtime);
             let running = Running {
                 clients,
@@ -209,6 +229,7 @@ impl Kafka {
                 shared,
                 sink,
                 ends,
+                members,
                 _stop: stop,
             };
             Ok((running, reader))
@@ -236,10 +257,10 @@ impl Broker for Kafka {
         }
         let (sender, opened) = oneshot::channel();
         let stop = Stop(Arc::default());
-        let (settings, topic, retention) =
-            (self.settings.clone(), self.topic.clone(), self.retention);
+        let (settings, names, retention) =
+            (self.settings.clone(), self.names.clone(), self.retention);
         let runtime = self.runtime.clone();
-        let open = move || Self::open(settings, topic, retention, runtime, sink, sender, stop);
+        let open = move || Self::open(settings, names, retention, runtime, sink, sender, stop);
         let spawned = thread::Builder::new()
             .name("kafka-reader".into())
             .spawn(open);
@@ -290,6 +311,10 @@ impl Broker for Kafka {
         Ok(state.index.page(channel, after, limit, now()))
     }
 
+    fn presence(&self) -> Option<&dyn Presence> {
+        Some(&self.running.peek()?.members)
+    }
+
     async fn place(&self, channel: &ChannelName, id: &str) -> Result<Option<u64>, BrokerError> {
         let running = self.running.get()?;
         let find = || running.shared.lock().index.find(channel, id);
@@ -306,7 +331,7 @@ impl fmt::Debug for Kafka {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kafka")
             .field("servers", &self.settings.servers)
-            .field("topic", &self.topic)
+            .field("topic", &self.names.topic)
             .finish_non_exhaustive()
     }
 }

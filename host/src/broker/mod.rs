@@ -7,6 +7,7 @@
 //! - [`feed`]: what a node does with what a broker pushes: the channels that it listens to, order, and what it missed.
 //! - [`payload`]: how an event is kept at a broker; [`ids`]: the ids that brokers give.
 //! - [`started`]: what a broker has once it was started.
+//! - [`roster`]: who hears channels at which node, for brokers whose nodes share a log: NATS and Kafka.
 //! - [`redis`](mod@redis): the broker over Redis.
 //! - [`durable`]: the broker over a file, of one node.
 //! - [`nats`]: the broker over NATS JetStream.
@@ -36,6 +37,7 @@ mod payload;
 pub mod postgres;
 pub mod publisher;
 pub mod redis;
+mod roster;
 mod started;
 
 use std::time::Duration;

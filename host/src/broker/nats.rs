@@ -12,6 +12,7 @@
 //! - [`receiver`]: what is pushed, and how a break is noticed.
 //! - [`taken`]: one message of it.
 //! - [`merged`]: many subscriptions in one order.
+//! - [`presence`]: who hears channels at which node.
 //!
 //! # What is where
 //!
@@ -32,9 +33,14 @@
 //! What other programs publish on the subject of a channel is an event too, with what they publish as its data, if it
 //! is text in UTF-8. The rest is skipped with a line in the log.
 //!
+//! # Who hears channels
+//!
+//! Nodes say so on `fanfare.<log>.presence`, which a stream of its own keeps for some minutes,
+//! `fanfare-<log>-presence-log`: the log of a [`roster`](super::roster). Where the server refuses that stream, events are
+//! carried all the same.
+//!
 //! # What this broker does not do
 //!
-//! - Nodes do not tell one another who hears channels: each knows its own connections.
 //! - The place of a guest's own id on another channel than the one it is looked for on is found only in logs that keep no
 //!   more than 10,000 events: there is no index, so all of them are looked at, for one id at a time.
 //! - In a cluster, what the leader of a stream stored but had not yet pushed when it died is pushed by nobody. A node
@@ -44,6 +50,7 @@ mod link;
 mod log;
 mod merged;
 mod names;
+mod presence;
 mod read;
 mod receiver;
 mod stream;
@@ -61,9 +68,13 @@ pub use self::url::{BadUrl, NatsUrl};
 use self::{
     link::{Failure, Link},
     log::Log,
+    presence::{PresenceReader, PresenceStream},
     receiver::{Receiver, Requests},
 };
-use super::{Accepted, Broker, BrokerError, Page, Retention, feed::Sink, started::Started};
+use super::{
+    Accepted, Broker, BrokerError, Page, Presence, Retention, feed::Sink, roster::Members,
+    started::Started,
+};
 use crate::{
     event::Event,
     hub::channel::ChannelName,
@@ -98,7 +109,9 @@ pub struct Nats {
 struct Running {
     log: Arc<Log>,
     requests: Requests,
+    members: Members,
     _receiver: AbortOnDropHandle<()>,
+    _presence: AbortOnDropHandle<()>,
 }
 
 // === impl Nats ===
@@ -145,10 +158,14 @@ impl Nats {
             let attached = log.attached().await;
             attached.map_err(|failure| log.link.error("making the stream of the log", failure))?;
             let (receiver, requests) = Receiver::open(log.clone(), sink).await?;
+            let (presence, replica) = PresenceReader::new(log.clone());
+            let members = Members::new(Box::new(PresenceStream(log.clone())), replica);
             Ok(Running {
                 log,
                 requests,
+                members,
                 _receiver: AbortOnDropHandle::new(runtime.spawn(receiver.run())),
+                _presence: AbortOnDropHandle::new(runtime.spawn(presence.run())),
             })
         }
     }
@@ -235,6 +252,10 @@ impl Broker for Nats {
         let running = self.running.get()?;
         let read = || running.log.read(channel, after, limit);
         self.bounded(running.ask("reading", read), "").await
+    }
+
+    fn presence(&self) -> Option<&dyn Presence> {
+        Some(&self.running.peek()?.members)
     }
 
     async fn place(&self, channel: &ChannelName, id: &str) -> Result<Option<u64>, BrokerError> {

@@ -51,6 +51,27 @@ impl Sender {
         sent.map_err(|(error, _)| self.failed(&error))
     }
 
+    /// Sends what is no event, and waits until it is accepted. An error may mean that nobody knows whether it was.
+    pub(super) async fn send_plain(&self, key: &str, value: &[u8]) -> Result<(), KafkaError> {
+        let record = FutureRecord::to(&self.topic).partition(PARTITION);
+        let sent = self
+            .producer
+            .lock()
+            .send_result(record.key(key).payload(value));
+        let sent = match sent {
+            Ok(delivery) => match delivery.await {
+                Ok(delivered) => delivered.map(drop).map_err(|(error, _)| error),
+                // The producer was made anew.
+                Err(_) => Err(KafkaError::Canceled),
+            },
+            Err((error, _)) => Err(error),
+        };
+        if sent.is_err() {
+            self.renew();
+        }
+        sent
+    }
+
     /// Why a record was not accepted, or nobody knows whether it was.
     pub(super) fn failed(&self, error: &KafkaError) -> BrokerError {
         self.renew();

@@ -53,8 +53,18 @@ pub(super) fn name(topic: &Topic, log: &str) -> String {
             name.push('.');
         }
     }
+    shortened(name, log)
+}
+
+/// The name of the topic in which nodes say who hears channels of a log with this topic.
+pub(super) fn presence(topic: &str) -> String {
+    shortened(format!("{topic}.presence"), topic)
+}
+
+/// A name that would be too long, ending in a digest of what it stands for.
+fn shortened(mut name: String, of: &str) -> String {
     if name.len() > NAME_BYTES {
-        let digest = Sha256::digest(log.as_bytes());
+        let digest = Sha256::digest(of.as_bytes());
         let digest = digest.iter().take(16);
         let digest = digest.fold(String::from("-"), |text, byte| {
             text + &format!("{byte:02x}")
@@ -236,5 +246,12 @@ mod tests {
         let long = |end: &str| name(&prefix, &format!("shop:{}{end}", "☂".repeat(85)));
         assert_eq!(long("a").len(), NAME_BYTES);
         assert_ne!(long("a"), long("b"));
+        assert_eq!(
+            presence("fanfare.shop.prices"),
+            "fanfare.shop.prices.presence"
+        );
+        let (a, b) = (presence(&long("a")), presence(&long("b")));
+        assert_eq!(a.len(), NAME_BYTES);
+        assert!(a != b && a != long("a"));
     }
 }

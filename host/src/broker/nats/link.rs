@@ -13,6 +13,7 @@ use async_nats::{
     jetstream::{self, response::Response},
 };
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, time::timeout};
 
@@ -63,6 +64,8 @@ impl Link {
         let (sender, breaks) = watch::channel(0);
         let sender = Arc::new(sender);
         let of = address.clone();
+        // What is refused again and again is told once.
+        let refused = Arc::new(Mutex::new(String::new()));
         let mut options = ConnectOptions::new()
             .name("fanfare")
             .connection_timeout(limit)
@@ -76,11 +79,17 @@ impl Link {
                 let sender = sender.clone();
                 match event {
                     Event::Disconnected => sender.send_modify(|breaks| *breaks += 1),
-                    Event::ServerError(error) => tracing::warn!(
-                        address = of,
-                        %error,
-                        "NATS refuses something; does the user lack a permission on fanfare.> or $JS.API.>?"
-                    ),
+                    Event::ServerError(error) => {
+                        let error = error.to_string();
+                        let before = std::mem::replace(&mut *refused.lock(), error.clone());
+                        if error != before {
+                            tracing::warn!(
+                                address = of,
+                                error,
+                                "NATS refuses something; does the user lack a permission on fanfare.> or $JS.API.>?"
+                            );
+                        }
+                    }
                     _ => {}
                 }
                 std::future::ready(())

@@ -1,5 +1,7 @@
 //! What a log is called on the server: its stream and its subjects.
 
+use sha2::{Digest as _, Sha256};
+
 use super::super::ids;
 use crate::hub::channel::ChannelName;
 
@@ -10,6 +12,8 @@ const STREAM: &str = "fanfare-";
 const SHOWN: usize = 150;
 /// What the name of the stream that only pushes ends with.
 const PUSHED: &str = "-pushed";
+/// What the name of the stream ends with in which nodes say who hears channels.
+const PRESENCE: &str = "-presence-log";
 /// Characters of an epoch. It is letters and digits at random.
 const EPOCH: usize = 8;
 
@@ -52,6 +56,24 @@ impl Names {
     /// Where a node publishes what it is to hear itself.
     pub(super) fn node(&self, node: &str) -> String {
         format!("fanfare.{}.node.{node}", self.log)
+    }
+
+    /// Where nodes say who hears channels.
+    pub(super) fn presence(&self) -> String {
+        format!("fanfare.{}.presence", self.log)
+    }
+
+    /// The name of the stream that keeps that.
+    pub(super) fn presence_stream(&self) -> String {
+        match self.log.get(..SHOWN) {
+            Some(shown) if shown.len() < self.log.len() => {
+                let digest = Sha256::digest(self.log.as_bytes());
+                let digest = digest.iter().take(16).map(|byte| format!("{byte:02x}"));
+                let digest: String = digest.collect();
+                format!("{STREAM}{shown}-{digest}{PRESENCE}")
+            }
+            _ => format!("{STREAM}{}{PRESENCE}", self.log),
+        }
     }
 
     /// What the stream keeps.
@@ -241,6 +263,21 @@ mod tests {
             "fanfare-log-x-abcdefgh",
         ] {
             assert_eq!(LogStream::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn who_hears_channels_is_said_elsewhere_for_each_log() {
+        let names = Names::new("app:log");
+        assert_eq!(names.presence(), "fanfare.app=3Alog.presence");
+        let name = names.presence_stream();
+        assert_eq!(name, "fanfare-app=3Alog-presence-log");
+        assert!(!LogStream::is_pusher(&name));
+        let long = |end: &str| Names::new(&("☂".repeat(60) + end)).presence_stream();
+        assert!(long("a").len() < 255 && long("a") != long("b"));
+        for log in ["a", "a-12", "a-12-abcdefgh", &"☂".repeat(100)] {
+            let name = Names::new(log).presence_stream();
+            assert_eq!(LogStream::parse(&name), None, "{name}");
         }
     }
 

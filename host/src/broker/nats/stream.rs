@@ -226,7 +226,11 @@ impl Log {
         }
     }
 
-    async fn change(&self, how: &str, mut config: Map<String, Value>) -> Result<(), Failure> {
+    pub(super) async fn change(
+        &self,
+        how: &str,
+        mut config: Map<String, Value>,
+    ) -> Result<(), Failure> {
         let name = config.get("name").and_then(Value::as_str);
         let subject = format!("STREAM.{how}.{}", name.unwrap_or_default());
         loop {
@@ -244,7 +248,7 @@ impl Log {
 }
 
 /// Somebody else has made the stream.
-fn is_there(error: &jetstream::Error) -> bool {
+pub(super) fn is_there(error: &jetstream::Error) -> bool {
     [
         ErrorCode::STREAM_SUBJECT_OVERLAP,
         ErrorCode::STREAM_NAME_EXIST,
@@ -253,11 +257,11 @@ fn is_there(error: &jetstream::Error) -> bool {
 }
 
 /// A time as JetStream has it in its settings.
-fn nanos_of(time: Duration) -> u64 {
+pub(super) fn nanos_of(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).map_or(i64::MAX as u64, |nanos| nanos.min(i64::MAX as u64))
 }
 
-fn object(value: Value) -> Map<String, Value> {
+pub(super) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(object) => object,
         _ => Map::new(),
