@@ -361,6 +361,7 @@ async fn until_members_at_last(node: &Node, members: &[String]) {
         assert!(begun.elapsed() < Duration::from_secs(60));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    println!("they were known after {:?}", begun.elapsed());
 }
 
 #[test]

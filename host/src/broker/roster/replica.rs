@@ -10,7 +10,7 @@ use tokio::{sync::watch, time::timeout_at};
 
 use super::{
     super::{BrokerError, LEASE},
-    message::{Message, Name},
+    message::{Message, Name, Says},
     state::{Roster, Turns},
 };
 
@@ -34,12 +34,21 @@ pub(super) struct State {
     reading: Reading,
     /// When the log was last seen to do its work: something that this node wrote was read back, or all was read.
     worked: Instant,
-    /// The number of its own last message that was read since reading began.
-    own: u64,
+    /// What was read of its own since reading began.
+    own: Own,
     /// Others may not know all its members.
     wants_round: bool,
     /// What its own messages did, and nobody was told of yet.
     untold: Turns,
+}
+
+/// What was read of the node's own messages.
+#[derive(Default)]
+struct Own {
+    /// The greatest number.
+    last: u64,
+    /// A round began there.
+    has_round: bool,
 }
 
 /// How far reading is.
@@ -80,7 +89,7 @@ impl Replica {
                     reason: None,
                 },
                 worked: now,
-                own: 0,
+                own: Own::default(),
                 wants_round: false,
                 untold: Turns::new(),
             }),
@@ -107,7 +116,8 @@ impl Replica {
             let (from, number) = (message.from, message.number);
             let own = state.name == Some(from);
             if own {
-                state.own = state.own.max(number);
+                state.own.last = state.own.last.max(number);
+                state.own.has_round |= matches!(message.says, Says::Round { first: true, .. });
             }
             let Some(turns) = state.roster.apply(message, now) else {
                 return;
@@ -153,9 +163,10 @@ impl Replica {
             state.reading = Reading::Live;
             state.worked = now;
             state.roster.hear_all(now);
-            // What this node has told is not there: others that begin to read now do not know it.
+            // What this node has told is not there, or not all of it: who begins to read now does not know it.
             if let Some(name) = state.name {
-                state.wants_round |= state.own < state.roster.last(name);
+                let is_there = state.own.has_round && state.own.last >= state.roster.last(name);
+                state.wants_round |= !is_there;
             }
         }
         self.changed.send_replace(());
@@ -165,7 +176,7 @@ impl Replica {
     /// by.
     pub(in crate::broker) fn broke(&self, why: &dyn Display) {
         let mut state = self.state.lock();
-        state.own = 0;
+        state.own = Own::default();
         let since = match &state.reading {
             Reading::Behind {
                 since,
@@ -207,7 +218,7 @@ impl Replica {
             life: state.life,
         };
         state.name = Some(name);
-        state.own = 0;
+        state.own = Own::default();
         name
     }
 

@@ -276,6 +276,33 @@ async fn a_log_that_is_lost_is_told_anew() {
 }
 
 #[tokio::test]
+async fn a_log_that_has_little_of_a_node_is_told_all_of_it() {
+    let log = Memory::new();
+    let a = log.known().await;
+    told(&a, &[change("x", 1, true)]).await;
+    // It is made anew, and something is written there before the node notices.
+    log.forget(0);
+    renewed(&a).await;
+    a.replica.broke(&"it is another one");
+    log.begin(&a.replica);
+    let late = log.node();
+    assert!(late.members.others(&name("x")).await.is_err());
+    renewed(&a).await;
+    assert_eq!(others(&late, "x").await, 1);
+    // All of it is there now.
+    let messages = log.0.lock().messages.len();
+    a.replica.broke(&"for a moment");
+    log.begin(&a.replica);
+    renewed(&a).await;
+    let last = log.0.lock().messages[messages..].to_vec();
+    let last: Vec<_> = last
+        .iter()
+        .map(|last| Message::decode(last).unwrap().says)
+        .collect();
+    assert_eq!(last, [Says::Lives]);
+}
+
+#[tokio::test]
 async fn whatever_was_read_before_changes_nothing_when_it_is_read_again() {
     let log = Memory::new();
     let (a, b) = (log.known().await, log.known().await);
