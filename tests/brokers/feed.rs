@@ -2,19 +2,21 @@
 //! the right moment.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use fanfare::{
-    broker::{Accepted, Broker, BrokerError, Page, Pushed, feed::Sink},
+    broker::{Accepted, Broker, BrokerError, Page, Presence, Pushed, Told, feed::Sink},
     event::{Event, IdForm},
-    hub::{carried::Placed, channel::ChannelName},
+    hub::{carried::Placed, channel::ChannelName, membership::Change},
 };
+use fanfare_tests::wait::PATIENCE;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -32,6 +34,15 @@ struct Log {
     is_cut: AtomicBool,
     /// Nothing is read.
     is_slow: watch::Sender<bool>,
+    others: Others,
+}
+
+/// Other nodes, who hear nothing.
+#[derive(Default)]
+struct Others {
+    /// What they say next when this node says that it lives; after that, that they know.
+    say: Mutex<VecDeque<Result<Told, BrokerError>>>,
+    told: Mutex<Vec<Change>>,
 }
 
 struct Fake(Arc<Log>);
@@ -129,10 +140,35 @@ impl Broker for Fake {
         })
     }
 
+    fn presence(&self) -> Option<&dyn Presence> {
+        Some(&self.0.others)
+    }
+
     async fn place(&self, _: &ChannelName, id: &str) -> Result<Option<u64>, BrokerError> {
         Ok(id
             .strip_prefix("f-")
             .and_then(|position| position.parse().ok()))
+    }
+}
+
+#[async_trait]
+impl Presence for Others {
+    async fn renew(&self) -> Result<Told, BrokerError> {
+        let say = self.say.lock().pop_front();
+        say.unwrap_or_else(|| Ok(Told::default()))
+    }
+
+    async fn tell(&self, changes: &[Change]) -> Result<Told, BrokerError> {
+        self.told.lock().extend_from_slice(changes);
+        Ok(Told::default())
+    }
+
+    async fn others(&self, _: &ChannelName) -> Result<u64, BrokerError> {
+        Ok(0)
+    }
+
+    async fn other_members(&self, _: &ChannelName, _: usize) -> Result<Vec<String>, BrokerError> {
+        Ok(Vec::new())
     }
 }
 
@@ -238,5 +274,36 @@ fn a_broker_that_does_not_answer_makes_nobody_wait_for_ever() {
             "{registered:?}"
         );
         assert!(begun.elapsed() < Duration::from_secs(10));
+    });
+}
+
+#[test]
+fn others_who_forgot_this_node_are_told_all_also_if_it_cannot_say_at_once_that_it_lives() {
+    run(async {
+        let (node, log) = node().await;
+        let client = node.client(None, &["x"]).await;
+        let until_told = async |count: usize| {
+            let begun = Instant::now();
+            loop {
+                let told = log.others.told.lock().clone();
+                if told.len() == count {
+                    return told;
+                }
+                assert!(begun.elapsed() < PATIENCE, "{told:?}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        until_told(1).await;
+        log.others.say.lock().extend([
+            Ok(Told {
+                forgotten: true,
+                ..Told::default()
+            }),
+            Err(BrokerError::Unavailable("for a moment".into())),
+        ]);
+        for told in until_told(2).await {
+            assert_eq!(told.connection, client.connection.id());
+            assert!(told.joined);
+        }
     });
 }
