@@ -417,12 +417,12 @@ fn where_nodes_may_not_say_who_hears_channels_events_are_carried_all_the_same() 
 
 #[test]
 fn a_node_that_was_away_for_longer_than_a_lease_is_known_again() {
-    nodes::run(async {
-        let proxy = Proxy::start("127.0.0.1:1");
-        let kit = Server::own(Options {
-            behind: Some(&proxy),
-            ..Options::default()
-        });
+    let proxy = Proxy::start("127.0.0.1:1");
+    let kit = Server::own(Options {
+        behind: Some(&proxy),
+        ..Options::default()
+    });
+    nodes::run(async move {
         let behind = Settings {
             servers: vec![proxy.address()],
             ..kit.settings()
