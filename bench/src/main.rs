@@ -55,7 +55,7 @@ fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Serve(serve)) => serve.run().map(|()| ExitCode::SUCCESS),
-        Some(Command::Brokers(brokers)) => brokers.run().map(|()| ExitCode::SUCCESS),
+        Some(Command::Brokers(brokers)) => brokers.run(),
         None => cli.run.run(),
     }
 }

@@ -133,6 +133,40 @@ fn calls_and_repeats_are_compared_with_what_is_native() {
 }
 
 #[test]
+fn a_broker_is_beside_its_own_client() {
+    let output = bench(&["brokers", "durable-process"]);
+    let tables = text(&output.stdout);
+    assert!(output.status.success(), "{tables}{}", text(&output.stderr));
+    let rows: Vec<Vec<&str>> = tables
+        .lines()
+        .filter(|line| line.starts_with("| durable-process "))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    let [latency, rate] = &rows[..] else {
+        panic!("{tables}");
+    };
+    // After what the bare way is called.
+    assert_eq!(latency[4], "INSERT, heard by nobody", "{tables}");
+    for figure in latency[2..4]
+        .iter()
+        .chain(&latency[5..9])
+        .chain(&rate[2..5])
+    {
+        let figure: f64 = figure.parse().unwrap();
+        assert!(figure > 0.0, "{tables}");
+    }
+}
+
+#[test]
+fn a_wrong_broker_is_told() {
+    let output = bench(&["brokers", "rabbit"]);
+    assert!(!output.status.success());
+    let error = text(&output.stderr);
+    let known = "rabbit is no broker; brokers: redis, nats, postgres, kafka, durable-process";
+    assert!(error.contains(known), "{error}");
+}
+
+#[test]
 fn a_wrong_name_is_told() {
     let output = bench(&["pased"]);
     assert!(!output.status.success());

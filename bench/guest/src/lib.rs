@@ -3,6 +3,7 @@
 //! | request | what it does |
 //! |---|---|
 //! | `GET /events?channel=c` | a stream that hears the channel |
+//! | `GET /many?prefix=…&channels=…` | a stream that hears so many channels, named as those of [`Publish`] |
 //! | `POST /publish?prefix=…` | publishes what [`Publish`] says, and answers when all is published |
 //! | `GET /hello` | answers [`HELLO`] |
 //! | `GET /park?channel=c&ms=…` | a stream of a handler that waits as [`Park`] says |
@@ -19,7 +20,7 @@ struct Bench;
 
 impl App for Bench {
     fn start() -> Result<()> {
-        let publisher = Publisher::in_memory();
+        let publisher = Publisher::open("main")?;
         publisher.start()?;
         registry::set("publisher", &publisher)
     }
@@ -30,6 +31,7 @@ impl App for Bench {
                 let channel = request.query_value("channel").unwrap_or_default();
                 listen(&request, &channel).map(|_| ())
             }
+            ("GET", "/many") => listen_to_many(&request),
             ("POST", "/publish") => publish(&request),
             ("GET", "/hello") => request.respond(Response::text(HELLO)),
             ("GET", "/park") => park(&request),
@@ -46,6 +48,16 @@ fn listen(request: &Request, channel: &str) -> Result<Connection> {
     let publisher: Publisher = registry::get("publisher")?;
     publisher.register(&stream, channel)?;
     Ok(stream)
+}
+
+fn listen_to_many(request: &Request) -> Result<()> {
+    let (prefix, channels) = Publish::channels_of_query(&query(request)).map_err(Error::Invalid)?;
+    let stream = request.upgrade()?;
+    let publisher: Publisher = registry::get("publisher")?;
+    for number in 0..channels {
+        publisher.register(&stream, &Publish::channel_of(&prefix, number))?;
+    }
+    Ok(())
 }
 
 fn park(request: &Request) -> Result<()> {

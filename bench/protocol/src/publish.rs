@@ -36,7 +36,18 @@ pub struct Published {
 impl Publish {
     /// The name of a channel.
     pub fn channel(&self, number: u64) -> String {
-        format!("{}-{number}", self.prefix)
+        Self::channel_of(&self.prefix, number)
+    }
+
+    /// The name of a channel with this prefix.
+    pub fn channel_of(prefix: &str, number: u64) -> String {
+        format!("{prefix}-{number}")
+    }
+
+    /// Reads the prefix and the number of channels of a query; fails as [`Self::from_query`].
+    pub fn channels_of_query(query: &str) -> Result<(String, u64), String> {
+        let query = Query::new(query);
+        Ok((query.text("prefix")?, query.number("channels")?))
     }
 
     /// The data of an event of `POST /repeat`, where all are the same.
@@ -69,10 +80,11 @@ impl Publish {
 
     /// Reads a query; fails with a sentence that names what is missing or is no number.
     pub fn from_query(query: &str) -> Result<Self, String> {
+        let (prefix, channels) = Self::channels_of_query(query)?;
         let query = Query::new(query);
         Ok(Self {
-            prefix: query.text("prefix")?,
-            channels: query.number("channels")?,
+            prefix,
+            channels,
             events: query.number("events")?,
             interval: Duration::from_micros(query.number("interval-us")?),
             size: query.number("size")? as usize,

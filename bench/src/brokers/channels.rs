@@ -1,104 +1,188 @@
-//! What many channels take, at the broker and on a node where each is heard, and whether they give it back.
+//! What many channels take, at the broker and on a real node where each is heard and whose guest publishes, and whether
+//! both give it back.
 
 use std::{
-    fs,
-    sync::Arc,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
-use fanfare::{broker::Retention, hub::channel::ChannelName};
-use tokio::time::sleep;
+use anyhow::{Context, Result, ensure};
+use fanfare_bench_protocol::Publish;
+use fanfare_load::{Load, Plan};
 
-use super::{
-    Server,
-    node::{Node, event},
+use super::{ForANode, SIZE, folder};
+use crate::{
+    contenders::{Contender, Demand, Server, fanfare::Fanfare},
+    loads::memory,
 };
 
-pub const HEAD: [&str; 7] = [
-    "broker",
-    "broker MB",
-    "bytes/event",
-    "broker MB after",
-    "node MB",
+pub const HEAD: [&str; 8] = [
+    "memory of",
+    "before MB",
+    "peak MB",
     "bytes/channel",
-    "node MB after",
+    "bytes/event",
+    "expired MB",
+    "left MB",
+    "events/s",
 ];
 
-const EVENTS: usize = 10;
-/// Callers that publish at a time.
+/// Events of each channel.
+pub const EVENTS: usize = 10;
+
+/// Channels that one stream hears: as many as it may by default.
+const EACH: usize = 100;
+/// Requests that publish at a time, each on the channels of one stream.
 const CALLERS: usize = 64;
-/// How long events are kept.
-const AGE: Duration = Duration::from_secs(90);
-/// How long after that the broker may take to forget them.
+/// How often memory is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// The warm-up has as many streams as are opened at a time, with so many channels each.
+const WARM_UP: (usize, usize) = (200, 10);
+/// How long the allocator of the node, jemalloc, keeps what is free before it has given all of it back (`dirty_decay_ms`).
+const DECAY: Duration = Duration::from_secs(10);
+/// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub async fn measure(server: &dyn Server, channels: usize) -> Result<Vec<String>> {
-    let retention = Retention {
-        events: 100,
-        age: AGE,
-    };
-    let node = Arc::new(Node::start(server, "channels", retention).await?);
-    let (before, own) = (server.memory()?, resident()?);
-    let begun = Instant::now();
-    let mut callers = Vec::new();
-    for caller in 0..CALLERS {
-        let (node, event) = (node.clone(), event()?);
-        callers.push(tokio::spawn(async move {
-            let mut clients = Vec::new();
-            for number in (caller..channels).step_by(CALLERS) {
-                let channel = ChannelName::new(&format!("channel {number}"))?;
-                clients.push(node.client(&channel).await?);
-                for _ in 0..EVENTS {
-                    node.feed.publish(&channel, &event).await?;
-                }
-            }
-            anyhow::Ok(clients)
-        }));
-    }
-    let mut clients = Vec::new();
-    for caller in callers {
-        clients.extend(caller.await??);
-    }
-    let (peak, own_peak) = (server.memory()?, resident()?);
-    let took = begun.elapsed();
-    drop(clients);
-    // What is too old goes, and what nobody hears is not listened to any more.
-    sleep(AGE.saturating_sub(begun.elapsed().saturating_sub(took))).await;
-    let deadline = Instant::now() + PATIENCE;
-    let mut after = server.memory()?;
-    while let (Some(now), Some(before), Some(peak)) = (after, before, peak)
-        && now.saturating_sub(before) > peak.saturating_sub(before) / 50
-        && Instant::now() < deadline
-    {
-        sleep(Duration::from_secs(1)).await;
-        node.hub.expire(Instant::now());
-        after = server.memory()?;
-    }
-    node.hub.expire(Instant::now());
-    let own_after = resident()?;
-    let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
-    let over = |bytes: Option<u64>| Some(bytes?.saturating_sub(before?));
-    let each = |bytes: u64, count: usize| format!("{}", bytes / count as u64);
-    let own_taken = own_peak.saturating_sub(own);
-    Ok(vec![
-        server.name().to_owned(),
-        over(peak).map(megabytes).unwrap_or_default(),
-        over(peak)
-            .map(|taken| each(taken, channels * EVENTS))
-            .unwrap_or_default(),
-        over(after).map(megabytes).unwrap_or_default(),
-        megabytes(own_taken),
-        each(own_taken, channels),
-        megabytes(own_after.saturating_sub(own)),
-    ])
+/// How many channels there are.
+pub fn count(quick: bool) -> usize {
+    if quick { 5_000 } else { 100_000 }
 }
 
-/// The memory of this process, in bytes.
-fn resident() -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next());
-    let kilobytes: u64 = kilobytes.context("the system says no memory")?.parse()?;
-    Ok(kilobytes * 1024)
+/// How long events are kept: longer than it takes to publish all, so that all are there at once.
+fn age(quick: bool) -> Duration {
+    Duration::from_secs(if quick { 5 } else { 45 })
+}
+
+/// A row for the broker and one for the node.
+pub fn measure(name: &str, broker: &dyn ForANode, quick: bool) -> Result<Vec<Vec<String>>> {
+    let (channels, age) = (count(quick), age(quick));
+    let (streams, events) = (channels / EACH, channels * EVENTS);
+    let folder = folder("node")?;
+    let demand = Demand {
+        streams,
+        channels,
+        backlog: EVENTS,
+        history_age: Some(age),
+        redis: Some(broker.address()),
+        ..Demand::default()
+    };
+    let node = Fanfare::beside()?.start(demand, folder.path())?;
+    let node = &*node;
+    let look = || -> Result<[u64; 2]> {
+        thread::sleep(DECAY);
+        let kept = memory::settle(|| broker.memory())?;
+        Ok([kept, memory::settled(node)?])
+    };
+    let (warm_streams, warm_each) = WARM_UP;
+    let warm_up = hear(node, "warm", warm_streams, warm_each)?;
+    publish(node, "warm", warm_streams, warm_each)?;
+    leave(node, warm_up)?;
+    let before = look()?;
+
+    let load = hear(node, "many", streams, EACH)?;
+    let (looks, (took, peak)) = memory::during(node, LOOK, || {
+        let begun = Instant::now();
+        publish(node, "many", streams, EACH)?;
+        let took = begun.elapsed();
+        let all = events as u64;
+        load.wait(PATIENCE, |progress| progress.payloads >= all);
+        let progress = load.progress();
+        ensure!(
+            progress.payloads == all && progress.closed == 0,
+            "of {all} events {} were heard, and {} streams were closed",
+            progress.payloads,
+            progress.closed
+        );
+        Ok((took, broker.memory()?))
+    })?;
+    let peak = [peak, looks.into_iter().max().unwrap_or_default()];
+    // What is too old goes, an eighth later at most, while all channels are still heard.
+    thread::sleep(age + age / 8);
+    let expired = look()?;
+    leave(node, load)?;
+    let left = look()?;
+
+    let rate = format!("{:.0}", events as f64 / took.as_secs_f64());
+    let rows = [name, "its node"]
+        .into_iter()
+        .enumerate()
+        .map(|(of, name)| {
+            let megabytes = |bytes: [u64; 2]| format!("{:.1}", bytes[of] as f64 / 1e6);
+            let each =
+                |count: usize| format!("{}", (peak[of] - before[of].min(peak[of])) / count as u64);
+            vec![
+                name.to_owned(),
+                megabytes(before),
+                megabytes(peak),
+                each(channels),
+                each(events),
+                megabytes(expired),
+                megabytes(left),
+                if of == 0 { String::new() } else { rate.clone() },
+            ]
+        });
+    Ok(rows.collect())
+}
+
+/// Streams that each hear so many channels of their own.
+fn hear(node: &dyn Server, prefix: &str, streams: usize, each: usize) -> Result<Load> {
+    let address = node.address();
+    let target = format!("http://{address}/many?prefix={prefix}-{{n}}&channels={each}");
+    let load = Load::start(Plan::new(target.parse()?, streams))?;
+    wait_for(node, streams * each)?;
+    Ok(load)
+}
+
+/// Closes streams, and waits until nothing is left of their channels.
+fn leave(node: &dyn Server, load: Load) -> Result<()> {
+    load.stop(None)?;
+    wait_for(node, 0)
+}
+
+/// Waits until the node has so many channels.
+fn wait_for(node: &dyn Server, channels: usize) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let there = node.channels()?.context("no number of channels")?;
+        if there == channels as u64 {
+            return Ok(());
+        }
+        ensure!(
+            begun.elapsed() < PATIENCE,
+            "{there} channels where there should be {channels}"
+        );
+        thread::sleep(LOOK);
+    }
+}
+
+/// Has the guest publish on the channels of all streams.
+fn publish(node: &dyn Server, prefix: &str, streams: usize, each: usize) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|_| {
+                scope.spawn(|| {
+                    loop {
+                        let stream = next.fetch_add(1, Ordering::Relaxed);
+                        if stream >= streams {
+                            return anyhow::Ok(());
+                        }
+                        node.publish(&Publish {
+                            prefix: format!("{prefix}-{stream}"),
+                            channels: each as u64,
+                            events: EVENTS as u64,
+                            interval: Duration::ZERO,
+                            size: SIZE,
+                            from: 0,
+                        })?;
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.join().ok().context("a caller panicked")??;
+        }
+        Ok(())
+    })
 }

@@ -1,20 +1,24 @@
 //! From the call of `publish` on one node until a client of another one has the bytes, and the same with the broker's own
-//! client from a publisher to a subscriber: in turns, so that both have the same machine.
+//! client from a publisher to a subscriber: in turns, so that all have the same machine.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
-use fanfare::{broker::Retention, hub::channel::ChannelName};
+use fanfare::hub::channel::ChannelName;
 
 use super::{
-    SIZE, Server,
+    RETENTION, SIZE, Server,
     node::{Node, event},
 };
 
-pub const HEAD: [&str; 7] = [
+pub const HEAD: [&str; 8] = [
     "broker",
     "p50 µs",
     "p99 µs",
+    "bare",
     "bare p50 µs",
     "bare p99 µs",
     "p50 of bare",
@@ -23,23 +27,31 @@ pub const HEAD: [&str; 7] = [
 
 /// Events of one turn.
 const TURN: usize = 100;
+/// Turns at least. The first is to warm up.
+const TURNS: usize = 2;
 
-pub async fn measure(server: &dyn Server, events: usize) -> Result<Vec<String>> {
-    let retention = Retention {
-        events: 100,
-        age: Duration::from_secs(120),
+/// Measures with that many events, or as many as are through in this time. A row for each bare way.
+pub async fn measure(
+    name: &str,
+    server: &dyn Server,
+    events: usize,
+    time: Duration,
+) -> Result<Vec<Vec<String>>> {
+    let one = Arc::new(Node::start(server, "latency", RETENTION).await?);
+    let other = match server.is_of_one_node() {
+        true => one.clone(),
+        false => Arc::new(Node::start(server, "latency", RETENTION).await?),
     };
-    let (one, other) = (
-        Node::start(server, "latency", retention).await?,
-        Node::start(server, "latency", retention).await?,
-    );
     let channel = ChannelName::new("latency")?;
     let mut client = other.client(&channel).await?;
     let mut bare = server.bare().await?;
     let (event, payload) = (event()?, vec![b'x'; SIZE]);
-    let (mut passed, mut passed_bare) = (Vec::new(), Vec::new());
-    for turn in 0..events.div_ceil(TURN).max(2) {
-        let mut turns = (Vec::new(), Vec::new());
+    let (mut passed, mut passed_bare) = (Vec::new(), vec![Vec::new(); bare.len()]);
+    let begun = Instant::now();
+    for turn in 0..events.div_ceil(TURN).max(TURNS) {
+        if turn >= TURNS && begun.elapsed() > time {
+            break;
+        }
         for _ in 0..TURN {
             let begun = Instant::now();
             let heard = async {
@@ -48,30 +60,35 @@ pub async fn measure(server: &dyn Server, events: usize) -> Result<Vec<String>> 
             };
             let (published, heard) = tokio::join!(one.feed.publish(&channel, &event), heard);
             published?;
-            turns.0.push(heard?);
+            passed.push(heard?);
         }
-        for _ in 0..TURN {
-            turns.1.push(bare.pass(&payload).await?);
+        for (bare, passed) in bare.iter_mut().zip(&mut passed_bare) {
+            for _ in 0..TURN {
+                passed.push(bare.way.pass(&payload).await?);
+            }
         }
-        // The first is to warm up.
-        if turn > 0 {
-            passed.extend(turns.0);
-            passed_bare.extend(turns.1);
+        if turn == 0 {
+            passed.clear();
+            passed_bare.iter_mut().for_each(Vec::clear);
         }
     }
     let (p50, p99) = percentiles(&mut passed);
-    let (bare50, bare99) = percentiles(&mut passed_bare);
     let micros = |time: Duration| format!("{:.0}", time.as_secs_f64() * 1e6);
     let ratio = |one: Duration, of: Duration| format!("{:.2}", one.div_duration_f64(of));
-    Ok(vec![
-        server.name().to_owned(),
-        micros(p50),
-        micros(p99),
-        micros(bare50),
-        micros(bare99),
-        ratio(p50, bare50),
-        ratio(p99, bare99),
-    ])
+    let rows = bare.iter().zip(&mut passed_bare).map(|(bare, passed)| {
+        let (bare50, bare99) = percentiles(passed);
+        vec![
+            name.to_owned(),
+            micros(p50),
+            micros(p99),
+            bare.what.to_owned(),
+            micros(bare50),
+            micros(bare99),
+            ratio(p50, bare50),
+            ratio(p99, bare99),
+        ]
+    });
+    Ok(rows.collect())
 }
 
 fn percentiles(times: &mut [Duration]) -> (Duration, Duration) {

@@ -51,7 +51,7 @@ impl Node {
             event_data: 1 << 20,
         };
         let (hub, _ended) = Hub::new(settings, engine);
-        let broker = server.broker(log, retention);
+        let broker = server.broker(log, retention)?;
         let feed = Feed::new(hub.space(), broker, Handle::current());
         feed.start().await?;
         Ok(Self { hub, feed })

@@ -1,9 +1,9 @@
-//! Redis: `redis-server` without persistence, its `PUBLISH` and `SUBSCRIBE`, and `redis-benchmark`.
+//! Redis: `redis-server` without persistence, its `PUBLISH` and `SUBSCRIBE`, and `redis-benchmark` with the same script.
 
 use std::{
-    process::{Child, Command, Stdio},
+    net::SocketAddr,
+    process::Command,
     sync::Arc,
-    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -12,60 +12,59 @@ use fanfare::{
     broker::{Broker, Retention, redis::Redis as RedisBroker},
     redis_pool::{Heard, Push, RedisClient, RedisPool, RedisUrl, Settings},
 };
+use tempfile::TempDir;
 
-use super::{Bare, Later, SIZE, Server};
-use crate::process::free_address;
+use super::{
+    Bare, Flood, ForANode, Later, Pass, SETUP, SIZE, Server, Started, TIMEOUT, folder, program,
+};
+use crate::process::{Process, free_address};
 
 /// The script that publishing is.
 const SCRIPT: &str = include_str!("../../../host/src/broker/redis/scripts/publish.lua");
 
 struct Redis {
-    port: u16,
-    process: Child,
+    address: SocketAddr,
+    _process: Process,
+    _folder: TempDir,
 }
 
 /// Starts a server.
-pub fn start() -> Result<Box<dyn Server>> {
-    let port = free_address()?.port();
-    let process = Command::new("redis-server")
+pub fn start() -> Result<Started> {
+    let Some(program) = program("redis-server", &[]) else {
+        return Ok(Started::Missing(SETUP));
+    };
+    let (address, folder) = (free_address()?, folder("redis")?);
+    let mut command = Command::new(program);
+    command
         .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(["--client-output-buffer-limit", "pubsub", "0", "0", "0"])
-        .args(["--port", &port.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .context("redis-server does not start; is it installed?")?;
-    let redis = Redis { port, process };
-    let begun = Instant::now();
-    while redis.ask(&["PING"]).is_err() {
-        ensure!(
-            begun.elapsed() < Duration::from_secs(10),
-            "redis-server does not start"
-        );
-        sleep(Duration::from_millis(20));
-    }
-    Ok(Box::new(redis))
+        .args(["--port", &address.port().to_string()])
+        .arg("--dir")
+        .arg(folder.path());
+    let process = Process::start(&mut command, address, folder.path())?;
+    Ok(Started::Ready(Box::new(Redis {
+        address,
+        _process: process,
+        _folder: folder,
+    })))
 }
 
 impl Redis {
     fn url(&self) -> Result<RedisUrl> {
-        Ok(RedisUrl::parse(&format!(
-            "redis://127.0.0.1:{}",
-            self.port
-        ))?)
+        Ok(RedisUrl::parse(&format!("redis://{}", self.address))?)
     }
 
     fn pool() -> Result<RedisPool> {
         let settings = Settings {
             ca_file: None,
-            timeout: Duration::from_secs(5),
+            timeout: TIMEOUT,
         };
         Ok(RedisPool::new(settings)?)
     }
 
     fn ask(&self, words: &[&str]) -> Result<String> {
         let answer = Command::new("redis-cli")
-            .args(["-p", &self.port.to_string()])
+            .args(["-p", &self.address.port().to_string()])
             .args(words)
             .output()?;
         ensure!(answer.status.success(), "redis-cli has failed");
@@ -74,38 +73,48 @@ impl Redis {
 }
 
 impl Server for Redis {
-    fn name(&self) -> &'static str {
-        "redis"
-    }
-
-    fn broker(&self, log: &str, retention: Retention) -> Box<dyn Broker> {
-        let pool = Self::pool().expect("a pool without certificates");
-        let url = self.url().expect("a URL of a port");
-        Box::new(RedisBroker::new(
-            Arc::new(pool),
-            url,
-            log.to_owned(),
+    fn broker(&self, log: &str, retention: Retention) -> Result<Box<dyn Broker>> {
+        let pool = Arc::new(Self::pool()?);
+        let log = log.to_owned();
+        Ok(Box::new(RedisBroker::new(
+            pool,
+            self.url()?,
+            log,
             retention,
-        ))
+        )))
     }
 
-    fn bare(&self) -> Later<'_, Box<dyn Bare>> {
+    fn bare(&self) -> Later<'_, Vec<Bare>> {
         Box::pin(async {
             let client = Self::pool()?.connect(&self.url()?).await?;
             let mut push = client.push().await?;
             push.subscribe(&["bare".to_owned()]).await?;
             push.next().await?;
-            Ok(Box::new(PubSub { client, push }) as Box<dyn Bare>)
+            Ok(vec![Bare {
+                what: "PUBLISH, SUBSCRIBE",
+                way: Box::new(PubSub { client, push }),
+            }])
         })
     }
 
-    fn benchmark(&self, events: usize) -> Result<Option<f64>> {
+    fn bare_rate<'a>(&'a self, flood: &'a Flood) -> Later<'a, f64> {
+        Box::pin(async { self.benchmark(flood.events) })
+    }
+
+    fn for_a_node(&self) -> Option<&dyn ForANode> {
+        Some(self)
+    }
+}
+
+impl Redis {
+    /// What its own benchmark reaches with the same script.
+    fn benchmark(&self, events: usize) -> Result<f64> {
         let digest = self.ask(&["SCRIPT", "LOAD", SCRIPT])?;
         self.ask(&["HSET", "{benchmark}", "last", "1", "epoch", "r000000000"])?;
         // As the broker encodes an event.
         let payload = format!("1t\ndata: {}\n\n", "x".repeat(SIZE));
         let answer = Command::new("redis-benchmark")
-            .args(["-p", &self.port.to_string(), "-q", "--csv"])
+            .args(["-p", &self.address.port().to_string(), "-q", "--csv"])
             .args(["-n", &events.to_string(), "-c", "4", "-P", "64"])
             .args(["EVALSHA", &digest, "2", "{benchmark}", "{benchmark}:e:c"])
             .args([
@@ -123,25 +132,24 @@ impl Server for Redis {
         let numbers = text.rsplit_once("\n\"").map_or(&*text, |(_, last)| last);
         let rate = numbers.rsplit("\",\"").nth(6);
         match rate.and_then(|rate| rate.trim_matches('"').parse().ok()) {
-            Some(rate) => Ok(Some(rate)),
+            Some(rate) => Ok(rate),
             None => bail!("redis-benchmark says something else than rates: {text}"),
         }
     }
+}
 
-    fn memory(&self) -> Result<Option<u64>> {
+impl ForANode for Redis {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn memory(&self) -> Result<u64> {
         let info = self.ask(&["INFO", "memory"])?;
         let line = info
             .lines()
             .find_map(|line| line.strip_prefix("used_memory:"));
-        Ok(line.and_then(|bytes| bytes.trim().parse().ok()))
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        // It is gone either way.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let bytes = line.context("Redis says nothing of its memory")?;
+        Ok(bytes.trim().parse()?)
     }
 }
 
@@ -150,7 +158,7 @@ struct PubSub {
     push: Push,
 }
 
-impl Bare for PubSub {
+impl Pass for PubSub {
     fn pass<'a>(&'a mut self, payload: &'a [u8]) -> Later<'a, Duration> {
         Box::pin(async move {
             let begun = Instant::now();

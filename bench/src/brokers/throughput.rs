@@ -1,69 +1,50 @@
-//! How many publications of one node a broker accepts in a second.
+//! How many publications of one node a broker accepts in a second, and how many of its own client.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
-use fanfare::{broker::Retention, hub::channel::ChannelName};
+use fanfare::hub::channel::ChannelName;
 
 use super::{
-    Server,
+    RETENTION, Server,
+    flood::Flood,
     node::{Node, event},
 };
 
-pub const HEAD: [&str; 4] = ["broker", "events/s", "its benchmark", "of it"];
+pub const HEAD: [&str; 4] = ["broker", "events/s", "bare events/s", "of bare"];
 
-/// Callers that publish at a time, each one event after another.
-pub const CALLERS: usize = 256;
 /// Rounds; the best counts, of both.
 const ROUNDS: usize = 3;
 
-pub async fn measure(server: &dyn Server, events: usize) -> Result<Vec<String>> {
-    let retention = Retention {
-        events: 100,
-        age: Duration::from_secs(120),
-    };
-    let node = Arc::new(Node::start(server, "throughput", retention).await?);
+pub async fn measure(name: &str, server: &dyn Server, round: Duration) -> Result<Vec<String>> {
+    let node = Arc::new(Node::start(server, "throughput", RETENTION).await?);
     let channel = ChannelName::new("throughput")?;
-    let (mut best, mut benchmark) = (0f64, None::<f64>);
+    let event = Arc::new(event()?);
+    let (mut best, mut bare) = (0f64, 0f64);
     for _ in 0..ROUNDS {
-        let left = Arc::new(AtomicUsize::new(events));
-        let begun = Instant::now();
-        let mut callers = Vec::new();
-        for _ in 0..CALLERS {
-            let (node, channel, left, event) =
-                (node.clone(), channel.clone(), left.clone(), event()?);
-            callers.push(tokio::spawn(async move {
-                let take = || {
-                    left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                        left.checked_sub(1)
-                    })
-                };
-                while take().is_ok() {
+        let mut flood = Flood {
+            time: round,
+            events: 0,
+        };
+        let publish = {
+            let (node, channel, event) = (node.clone(), channel.clone(), event.clone());
+            move |_| {
+                let (node, channel, event) = (node.clone(), channel.clone(), event.clone());
+                async move {
                     node.feed.publish(&channel, &event).await?;
+                    Ok(())
                 }
-                anyhow::Ok(())
-            }));
-        }
-        for caller in callers {
-            caller.await??;
-        }
-        best = best.max(events as f64 / begun.elapsed().as_secs_f64());
-        if let Some(reached) = server.benchmark(events)? {
-            benchmark = Some(benchmark.unwrap_or_default().max(reached));
-        }
+            }
+        };
+        let rate = flood.run(publish).await?;
+        best = best.max(rate);
+        flood.events = (rate * round.as_secs_f64()) as usize;
+        bare = bare.max(server.bare_rate(&flood).await?);
     }
-    let shown = |rate: f64| format!("{rate:.0}");
-    let of = benchmark.map(|benchmark| format!("{:.2}", best / benchmark));
     Ok(vec![
-        server.name().to_owned(),
-        shown(best),
-        benchmark.map(shown).unwrap_or_default(),
-        of.unwrap_or_default(),
+        name.to_owned(),
+        format!("{best:.0}"),
+        format!("{bare:.0}"),
+        format!("{:.2}", best / bare),
     ])
 }

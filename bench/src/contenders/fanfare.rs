@@ -21,6 +21,9 @@ use crate::{
 /// A binary to use in place of one that is built first.
 const BINARY: &str = "FANFARE_BIN";
 
+/// The guest of the blocking flavour.
+const GUEST: &str = "fanfare-bench-guest";
+
 /// What lets new code in.
 pub const TOKEN: &str = "a-token-of-the-benchmark";
 
@@ -36,7 +39,7 @@ const HISTORIES: usize = 256 << 20;
 /// How long an event is kept by default.
 const AGE: Duration = Duration::from_secs(120);
 
-/// More than the history of a channel takes in which there is one event of a few bytes.
+/// More than an event of a few bytes takes, with the history of its channel if it is the only one.
 const HISTORY: usize = 2 << 10;
 
 /// How guests run.
@@ -63,6 +66,19 @@ impl Fanfare {
             binary: PathBuf::new(),
             guest: PathBuf::new(),
         }
+    }
+
+    /// That which was built together with this program, or else as [`Contender::prepare`] has it.
+    pub fn beside() -> Result<Self> {
+        let mut fanfare = Self::new(Variant::Fresh);
+        let beside = env::current_exe()?.with_file_name("fanfare");
+        if env::var_os(BINARY).is_none() && beside.is_file() {
+            fanfare.binary = beside;
+            fanfare.guest = guest(GUEST)?;
+        } else {
+            fanfare.prepare()?;
+        }
+        Ok(fanfare)
     }
 }
 
@@ -95,7 +111,7 @@ impl Contender for Fanfare {
             None => build()?,
         };
         self.guest = guest(match self.variant {
-            Variant::Fresh | Variant::Reused => "fanfare-bench-guest",
+            Variant::Fresh | Variant::Reused => GUEST,
             Variant::Asynchronous => "fanfare-bench-guest-async",
         })?;
         Ok(Readiness::Ready)
@@ -125,7 +141,7 @@ impl Contender for Fanfare {
 /// come back for and something of every channel, and metrics.
 fn configuration(guest: &Path, address: SocketAddr, admin: SocketAddr, demand: Demand) -> String {
     let events = demand.backlog.max(100);
-    let total = (demand.channels * HISTORY).max(HISTORIES);
+    let total = (demand.channels * demand.backlog.max(1) * HISTORY).max(HISTORIES);
     let age = demand.history_age.unwrap_or(AGE).as_millis();
     let token = match demand.deploys {
         true => format!("token = \"{TOKEN}\"\n"),
@@ -134,6 +150,12 @@ fn configuration(guest: &Path, address: SocketAddr, admin: SocketAddr, demand: D
     let calls = match demand.calls {
         Some(calls) => format!("calls = {calls}\n"),
         None => String::new(),
+    };
+    let broker = match demand.redis {
+        Some(redis) => {
+            format!("type = \"redis\"\nurl = \"redis://{redis}\"\nsync-channel = \"bench\"")
+        }
+        None => "type = \"memory\"".to_owned(),
     };
     format!(
         r#"[listen]
@@ -145,8 +167,14 @@ address = "{admin}"
 [log]
 level = "warn"
 
+[brokers.main]
+{broker}
+
 [apps.bench]
 component = "{}"
+
+[apps.bench.capabilities]
+brokers = ["main"]
 
 [apps.bench.history]
 events = {events}

@@ -2,7 +2,7 @@
 
 mod axum;
 mod durable_streams;
-mod fanfare;
+pub mod fanfare;
 mod floor;
 mod hub;
 mod nchan;
@@ -89,6 +89,8 @@ pub struct Demand {
     pub calls: Option<usize>,
     /// New code will come.
     pub deploys: bool,
+    /// Events go over the Redis server there, and are kept by it.
+    pub redis: Option<SocketAddr>,
 }
 
 /// A server that runs. Dropping it ends it.
@@ -181,7 +183,7 @@ pub fn all() -> Vec<Box<dyn Contender>> {
 }
 
 /// The folder of the repository.
-fn repository() -> PathBuf {
+pub fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 

@@ -13,12 +13,17 @@ use crate::contenders::Server;
 /// How long memory may take to settle.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The memory, once three looks in a row, half a second apart, differ by less than 1 in 200.
+/// The memory of a server, once it has [settled](settle).
 pub fn settled(server: &dyn Server) -> Result<u64> {
+    settle(|| server.process().memory())
+}
+
+/// Bytes, once three looks in a row, half a second apart, differ by less than 1 in 200.
+pub fn settle(look: impl Fn() -> Result<u64>) -> Result<u64> {
     let start = Instant::now();
     let mut looks = Vec::new();
     loop {
-        looks.push(server.process().memory()?);
+        looks.push(look()?);
         if let [.., first, second, third] = looks[..] {
             let most = first.max(second).max(third);
             let least = first.min(second).min(third);

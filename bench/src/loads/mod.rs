@@ -8,7 +8,7 @@ mod deploy;
 mod forget;
 mod hostcall;
 mod idle;
-mod memory;
+pub mod memory;
 mod paced;
 mod parked;
 mod resume;
