@@ -93,7 +93,8 @@ impl Clients {
         self.create(&[
             ("acks", "all".into()),
             ("enable.idempotence", "true".into()),
-            ("linger.ms", "1".into()),
+            // What comes while a request is under way goes together with the next one.
+            ("linger.ms", "0".into()),
             ("message.timeout.ms", timeout.clone()),
             ("request.timeout.ms", timeout),
             ("queue.buffering.max.kbytes", SENDING_KBYTES.to_string()),
