@@ -332,6 +332,13 @@ impl Core {
                 self.broker.unsubscribe(channel);
             }
             state.idle.pop_front();
+            // What very many channels took is not kept for ever.
+            if state.channels.len() < state.channels.capacity() / 8 {
+                state.channels.shrink_to(state.channels.len() * 2);
+            }
+            if state.idle.len() < state.idle.capacity() / 8 {
+                state.idle.shrink_to(state.idle.len() * 2);
+            }
         }
         None
     }
