@@ -358,7 +358,9 @@ impl Running {
                             acknowledged = Some(delivery.offset);
                             Ok(None)
                         }
-                        Ok(Err((error, _))) => Err(self.sender.failed(&error)),
+                        Ok(Err((error, _))) => {
+                            Err(self.sender.failed(&error, event.data_bytes()))
+                        }
                         Err(_) => Err(self.sender.unknown("the producer was made anew")),
                     },
                     else => std::future::pending().await,

@@ -60,6 +60,9 @@ pub enum BrokerError {
     /// It refused the credentials or the operation.
     #[error("{0}")]
     Denied(String),
+    /// The event is larger than it takes, however often it is tried. It says how large, the limit and whose it is.
+    #[error("{0}")]
+    TooLarge(String),
 }
 
 /// What a broker keeps of each channel. It may keep more, but never for longer.

@@ -111,7 +111,11 @@ impl Broker for Redis {
 
     async fn publish(&self, channel: &ChannelName, event: &Event) -> Result<Accepted, BrokerError> {
         let running = self.running.get()?;
-        Ok(running.log.publish(channel, event).await?)
+        let accepted = running.log.publish(channel, event).await;
+        accepted.map_err(|error| match error {
+            RedisError::Limited(text) => BrokerError::TooLarge(text),
+            error => error.into(),
+        })
     }
 
     async fn subscribe(&self, channel: &ChannelName) -> Result<u64, BrokerError> {

@@ -107,6 +107,7 @@ impl From<PublisherError> for HostError {
                 Self::Guest(Error::Unavailable(text))
             }
             PublisherError::Broker(BrokerError::Denied(text)) => Self::denied(text),
+            PublisherError::Broker(BrokerError::TooLarge(text)) => Self::limited(text),
         }
     }
 }

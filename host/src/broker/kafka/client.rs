@@ -20,6 +20,8 @@ pub(super) type Admin = AdminClient<Context>;
 
 /// What a record may have beside its data, in bytes.
 pub(super) const RECORD_OVERHEAD: usize = 64 << 10;
+/// The most bytes that are sent together.
+pub(super) const BATCH_BYTES: usize = 1_000_000;
 /// Records that were fetched and not yet taken wait in this memory.
 const FETCHED_KBYTES: usize = 16 << 10;
 /// Records that are not yet acknowledged wait in this memory.
@@ -87,14 +89,15 @@ impl Clients {
         ])
     }
 
-    /// What publishes.
-    pub(super) fn producer(&self) -> Result<Producing, BrokerError> {
+    /// What publishes, not more than so many bytes together, except for a record that is larger by itself.
+    pub(super) fn producer(&self, together: usize) -> Result<Producing, BrokerError> {
         let timeout = self.millis(1);
         self.create(&[
             ("acks", "all".into()),
             ("enable.idempotence", "true".into()),
             // What comes while a request is under way goes together with the next one.
             ("linger.ms", "0".into()),
+            ("batch.size", together.max(1).to_string()),
             ("message.timeout.ms", timeout.clone()),
             ("request.timeout.ms", timeout),
             ("queue.buffering.max.kbytes", SENDING_KBYTES.to_string()),

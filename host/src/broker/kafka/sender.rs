@@ -1,6 +1,12 @@
 //! What puts records into the log.
 
-use std::{sync::Arc, thread};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
 use parking_lot::Mutex;
 use rdkafka::{
@@ -11,28 +17,43 @@ use rdkafka::{
 
 use super::{
     super::BrokerError,
-    client::{Clients, Producing, code},
+    client::{BATCH_BYTES, Clients, Producing, code},
 };
 
 /// The only partition of a topic.
 pub(super) const PARTITION: i32 = 0;
+/// Nobody knows how large a record may be.
+const UNKNOWN: usize = usize::MAX;
 
 /// Puts records into the log. Many may be under way at a time; they are acknowledged by all replicas that are in sync,
 /// and the library's own retries put none there twice.
 pub(super) struct Sender {
     clients: Arc<Clients>,
     topic: String,
+    /// The largest record that the topic takes, in bytes, as far as that is known.
+    largest: AtomicUsize,
     producer: Mutex<Producing>,
 }
 
 impl Sender {
     pub(super) fn new(clients: Arc<Clients>, topic: String) -> Result<Self, BrokerError> {
-        let producer = Mutex::new(clients.producer()?);
+        let producer = Mutex::new(clients.producer(BATCH_BYTES)?);
         Ok(Self {
             clients,
             topic,
+            largest: AtomicUsize::new(UNKNOWN),
             producer,
         })
+    }
+
+    /// The topic takes no larger records than this. The limit is one of what is sent together as well.
+    pub(super) fn bound(&self, largest: usize) -> Result<(), BrokerError> {
+        let before = self.largest.swap(largest, Ordering::Relaxed);
+        if before.min(BATCH_BYTES) != largest.min(BATCH_BYTES) {
+            let new = self.new_producer()?;
+            drop_elsewhere(std::mem::replace(&mut *self.producer.lock(), new));
+        }
+        Ok(())
     }
 
     /// Sends a record. An error means that it was not accepted. Does not wait.
@@ -47,8 +68,9 @@ impl Sender {
         record = record.headers(headers);
         record.key = key;
         record.payload = value;
+        let bytes = value.map_or(0, str::len);
         let sent = self.producer.lock().send_result(record);
-        sent.map_err(|(error, _)| self.failed(&error))
+        sent.map_err(|(error, _)| self.failed(&error, bytes))
     }
 
     /// Sends what is no event, and waits until it is accepted. An error may mean that nobody knows whether it was.
@@ -72,18 +94,23 @@ impl Sender {
         sent
     }
 
-    /// Why a record was not accepted, or nobody knows whether it was.
-    pub(super) fn failed(&self, error: &KafkaError) -> BrokerError {
+    /// Why a record with so many bytes of data was not accepted, or nobody knows whether it was.
+    pub(super) fn failed(&self, error: &KafkaError, bytes: usize) -> BrokerError {
         self.renew();
         match code(error) {
             Some(Code::QueueFull) => self.clients.unavailable(
                 "too much waits to be sent already; the event was not accepted, publish it again later",
             ),
             Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize) => {
-                self.clients.unavailable(format!(
-                    "the event was not accepted, because it is larger than a record of the topic {} may be; raise \
-                     `max.message.bytes` of the topic",
-                    self.topic
+                let limit = match self.largest.load(Ordering::Relaxed) {
+                    UNKNOWN => String::new(),
+                    largest => format!(" of {largest} bytes"),
+                };
+                BrokerError::TooLarge(format!(
+                    "an event of {bytes} bytes is, with what belongs to it, over the limit `max.message.bytes`{limit} of \
+                     the topic {} of Kafka at {}; raise it there",
+                    self.topic,
+                    self.clients.servers()
                 ))
             }
             // Only what was refused for sure.
@@ -112,6 +139,11 @@ impl Sender {
         ))
     }
 
+    fn new_producer(&self) -> Result<Producing, BrokerError> {
+        let largest = self.largest.load(Ordering::Relaxed);
+        self.clients.producer(largest.min(BATCH_BYTES))
+    }
+
     /// Makes the producer anew where it has failed for good: it can, when what it knows of its own records and what the
     /// server knows do not fit together any more.
     fn renew(&self) {
@@ -120,7 +152,7 @@ impl Sender {
             return;
         };
         tracing::warn!(topic = self.topic, %code, reason, "the producer has failed and is made anew");
-        match self.clients.producer() {
+        match self.new_producer() {
             // Dropping it waits for its thread.
             Ok(new) => drop_elsewhere(std::mem::replace(&mut *producer, new)),
             Err(error) => tracing::warn!(%error, "the producer cannot be made anew yet"),

@@ -79,15 +79,15 @@ fn shortened(mut name: String, of: &str) -> String {
     name
 }
 
-/// Sees that the topic is there, made if it has to be, and that a log can be kept in it. Blocks, for no longer than the
-/// timeout a few times.
+/// Sees that the topic is there, made if it has to be, and that a log can be kept in it. Returns the largest record that it
+/// takes, in bytes, if that can be known. Blocks, for no longer than the timeout a few times.
 pub(super) fn open(
     clients: &Clients,
     consumer: &Consumer,
     topic: &str,
     retention: Retention,
     runtime: &Handle,
-) -> Result<(), BrokerError> {
+) -> Result<Option<usize>, BrokerError> {
     match partitions(clients, consumer, topic)? {
         Some(partitions) => check_partitions(clients, topic, partitions)?,
         None => {
@@ -106,7 +106,7 @@ pub(super) fn open(
             }
         }
     }
-    check_policy(clients, topic, runtime)
+    check_settings(clients, topic, runtime)
 }
 
 /// How many partitions the topic has; `None` where there is no such topic.
@@ -203,29 +203,33 @@ fn make(
     }
 }
 
-/// Refuses a topic that is compacted: it would lose all but the newest event of each channel, and nobody would know.
-fn check_policy(clients: &Clients, topic: &str, runtime: &Handle) -> Result<(), BrokerError> {
+/// Refuses a topic that is compacted: it would lose all but the newest event of each channel, and nobody would know. Returns
+/// the largest record that it takes.
+fn check_settings(
+    clients: &Clients,
+    topic: &str,
+    runtime: &Handle,
+) -> Result<Option<usize>, BrokerError> {
     let options = AdminOptions::new().request_timeout(Some(clients.timeout()));
     let admin = clients.admin()?;
     let this = ResourceSpecifier::Topic(topic);
     let described = runtime.block_on(admin.describe_configs([&this], &options));
     let described = described.map(|described| described.into_iter().next());
-    let policy = match described {
-        Ok(Some(Ok(config))) => config
-            .get("cleanup.policy")
-            .and_then(|entry| entry.value.clone()),
+    let config = match described {
+        Ok(Some(Ok(config))) => config,
         other => {
             // Some may read and write a topic and not know how it is set.
             tracing::debug!(topic, error = ?other.err(), "how the topic is set cannot be read");
-            None
+            return Ok(None);
         }
     };
-    match policy {
+    let value = |name| config.get(name).and_then(|entry| entry.value.as_ref());
+    match value("cleanup.policy") {
         Some(policy) if policy.contains("compact") => Err(clients.unavailable(format!(
             "the topic {topic} has `cleanup.policy={policy}`, which forgets events of a channel when newer ones come; set \
              it to `delete`"
         ))),
-        _ => Ok(()),
+        _ => Ok(value("max.message.bytes").and_then(|bytes| bytes.parse().ok())),
     }
 }
 

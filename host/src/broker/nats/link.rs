@@ -215,6 +215,7 @@ impl Link {
         headers: Option<HeaderMap>,
         payload: Bytes,
     ) -> Result<T, Failure> {
+        let bytes = payload.len() + headers.as_ref().map_or(0, header_bytes);
         let mut request = Request::new().payload(payload);
         if let Some(headers) = headers {
             request = request.headers(headers);
@@ -225,10 +226,11 @@ impl Link {
                 RequestErrorKind::NoResponders => Failure::Gone,
                 RequestErrorKind::TimedOut => self.late(),
                 RequestErrorKind::MaxPayloadExceeded => {
-                    Failure::NotDone(BrokerError::Denied(format!(
-                        "NATS at {} takes messages of at most {} bytes, its max_payload, and this one is larger",
-                        self.address,
-                        self.max_payload()
+                    Failure::NotDone(BrokerError::TooLarge(format!(
+                        "a message of {bytes} bytes is over the limit `max_payload` of {} bytes of NATS at {}; raise it in \
+                         the server's configuration",
+                        self.max_payload(),
+                        self.address
                     )))
                 }
                 RequestErrorKind::InvalidSubject | RequestErrorKind::Other => {
@@ -300,6 +302,16 @@ impl Link {
             Failure::Unknown(text) => BrokerError::Unavailable(text),
         }
     }
+}
+
+/// What headers take on the wire: a first line, a line for each, and an empty one.
+fn header_bytes(headers: &HeaderMap) -> usize {
+    let values = headers.iter().flat_map(|(name, values)| {
+        let name = AsRef::<str>::as_ref(name).len();
+        let lines = values.iter();
+        lines.map(move |value| name + ": ".len() + value.as_str().len() + "\r\n".len())
+    });
+    "NATS/1.0\r\n\r\n".len() + values.sum::<usize>()
 }
 
 /// How long to wait before this attempt to connect again: longer and longer, and each node a little differently.

@@ -29,13 +29,16 @@ impl Reader {
         self.consumer
             .unassign()
             .map_err(|error| self.cannot_read(&error))?;
-        topic::open(
+        let largest = topic::open(
             &self.clients,
             &self.consumer,
             &self.topic,
             self.retention,
             &self.runtime,
         )?;
+        if let Some(largest) = largest {
+            self.sender.bound(largest)?;
+        }
         let (low, high) = self.ends()?;
         let last = self.progress.last.as_ref().map(|last| last.offset);
         match last.filter(|last| (low..high).contains(last)) {
@@ -179,7 +182,7 @@ impl Reader {
                 return Ok(());
             }
             if let Some(Ok(Err((error, _)))) = (&mut sent).now_or_never() {
-                return Err(self.sender.failed(&error));
+                return Err(self.sender.failed(&error, 0));
             }
             if Instant::now() > limit {
                 return Err(self
