@@ -31,7 +31,8 @@
 //! a new one is made, what was kept is told as a gap, and an id of the old one is told apart.
 //!
 //! What other programs publish on the subject of a channel is an event too, with what they publish as its data, if it
-//! is text in UTF-8. The rest is skipped with a line in the log.
+//! is text in UTF-8. The rest is skipped with a line in the log. An event that cannot be read, because a node of another
+//! version published it or its data is over the app's limit, is told as a gap.
 //!
 //! # Who hears channels
 //!

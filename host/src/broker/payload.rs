@@ -30,6 +30,13 @@ pub(super) enum PayloadError {
     Event(#[from] EventError),
 }
 
+impl PayloadError {
+    /// Whether it was an event of a node: one of another version, or one that is damaged. Else it is of another program.
+    pub(super) fn is_of_a_node(&self) -> bool {
+        !matches!(self, Self::Form)
+    }
+}
+
 /// The event in the form in which it is kept.
 pub(super) fn encode(event: &Event) -> Vec<u8> {
     let kind = match event.data() {
@@ -99,10 +106,12 @@ mod tests {
             "1t data: x\n\n",
         ] {
             assert_eq!(read(bad.as_bytes()), Err(PayloadError::Form), "{bad:?}");
+            assert!(!PayloadError::Form.is_of_a_node());
         }
         let newer = read(b"2t\ndata: x\n\n").unwrap_err();
         assert_eq!(newer, PayloadError::Version(b'2'));
         assert!(newer.to_string().contains("version '2'"), "{newer}");
+        assert!(newer.is_of_a_node());
         let large = format!("1t\ndata: {}\n\n", "x".repeat(LIMIT + 1));
         for bad in [
             "1t\n",

@@ -76,13 +76,18 @@ impl Reader {
         };
         drop(moment);
         self.listeners.saw(last);
-        let missing = missing.max(lost);
+        let mut missing = missing.max(lost);
         let newest = entries.last().map_or(last, |entry| entry.position);
-        let events = entries.into_iter();
+        let mut events = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let position = entry.position;
+            match self.placed(channel, entry, now, event_data) {
+                Some(placed) => events.push(placed),
+                None => missing = missing.max(position),
+            }
+        }
         Ok(Page {
-            events: events
-                .filter_map(|entry| self.placed(channel, entry, now, event_data))
-                .collect(),
+            events,
             missing: if missing > after { missing } else { 0 },
             through: if more { newest } else { last },
             more,
@@ -123,6 +128,7 @@ impl Reader {
         })
     }
 
+    /// An event as it is delivered; `None` where it cannot be read, which is logged.
     fn placed(
         &self,
         channel: &ChannelName,
@@ -144,7 +150,7 @@ impl Reader {
                     channel = channel.as_str(),
                     position,
                     %error,
-                    "what is kept in the events file is not an event of a publisher and is skipped"
+                    "an event that is kept in the events file cannot be read; clients are told of a gap"
                 );
                 None
             }

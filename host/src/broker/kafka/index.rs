@@ -75,7 +75,8 @@ struct Channel {
 struct Kept {
     place: u64,
     time: u64,
-    event: Event,
+    /// `None` for one that this node cannot read: clients are to know that they miss it.
+    event: Option<Event>,
 }
 
 /// What became of a record with an event.
@@ -193,7 +194,24 @@ impl Index {
             Some(id) => Some(id.to_owned()),
             None => self.id_of(place),
         };
-        self.cost += cost(&event);
+        self.keep(channel, Some(event));
+        Taken {
+            position: self.position(place),
+            duplicate: false,
+            id,
+        }
+    }
+
+    /// The record that was read last is an event of a channel that this node cannot read. Returns its position.
+    pub(super) fn take_unreadable(&mut self, channel: &ChannelName) -> u64 {
+        self.keep(channel, None);
+        self.newest()
+    }
+
+    /// Keeps the event of the record that was read last, and lets go of what is too much then.
+    fn keep(&mut self, channel: &ChannelName, event: Option<Event>) {
+        let place = self.newest;
+        self.cost += cost(event.as_ref());
         let kept = Kept {
             place,
             time: self.time,
@@ -216,11 +234,6 @@ impl Index {
         {
             let channel = channel.clone();
             self.evict(&channel);
-        }
-        Taken {
-            position: self.position(place),
-            duplicate: false,
-            id,
         }
     }
 
@@ -288,25 +301,14 @@ impl Index {
             let first = after.max(self.position(evicted));
             let first = events.partition_point(|kept| self.position(kept.place) <= first);
             page.more = events.len() - first > limit;
-            page.events = events
-                .iter()
-                .skip(first)
-                .take(limit)
-                .filter_map(|kept| {
-                    let own_id = kept.event.id().is_some();
-                    let id = match kept.event.id() {
-                        Some(id) => id.to_owned(),
-                        None => self.id_of(kept.place)?,
-                    };
-                    let age = Duration::from_millis(now.saturating_sub(kept.time));
-                    let position = self.position(kept.place);
-                    placed(kept.event.clone(), position, own_id, id, age)
-                })
-                .collect();
-            if page.more
-                && let Some(last) = page.events.last()
-            {
-                page.through = last.position;
+            for kept in events.iter().skip(first).take(limit) {
+                if page.more {
+                    page.through = self.position(kept.place);
+                }
+                match &kept.event {
+                    Some(event) => page.events.extend(self.placed_kept(kept, event, now)),
+                    None => page.missing = kept.place,
+                }
             }
         }
         page.missing = match page.missing {
@@ -317,6 +319,17 @@ impl Index {
             page.missing = 0;
         }
         page
+    }
+
+    /// An event that is kept, as it is delivered.
+    fn placed_kept(&self, kept: &Kept, event: &Event, now: u64) -> Option<Placed> {
+        let own_id = event.id().is_some();
+        let id = match event.id() {
+            Some(id) => id.to_owned(),
+            None => self.id_of(kept.place)?,
+        };
+        let age = Duration::from_millis(now.saturating_sub(kept.time));
+        placed(event.clone(), self.position(kept.place), own_id, id, age)
     }
 
     /// The position of an id, as far as it was read.
@@ -355,7 +368,7 @@ impl Index {
             return;
         };
         known.evicted = evicted.place;
-        self.cost = self.cost.saturating_sub(cost(&evicted.event));
+        self.cost = self.cost.saturating_sub(cost(evicted.event.as_ref()));
         self.oldest.remove(&evicted.place);
         match known.events.front() {
             Some(next) => {
@@ -366,7 +379,7 @@ impl Index {
                 self.channels.remove(channel);
             }
         }
-        if let Some(id) = evicted.event.id()
+        if let Some(id) = evicted.event.as_ref().and_then(Event::id)
             && let Some(places) = self.ids.get_mut(id)
         {
             places.retain(|(known, _)| known != channel);
@@ -410,8 +423,11 @@ fn placed(event: Event, position: u64, own_id: bool, id: String, age: Duration) 
 }
 
 /// The id is kept twice.
-fn cost(event: &Event) -> usize {
-    event.data_bytes() + 2 * event.id().map_or(0, str::len) + EVENT_COST
+fn cost(event: Option<&Event>) -> usize {
+    let bytes = event.map_or(0, |event| {
+        event.data_bytes() + 2 * event.id().map_or(0, str::len)
+    });
+    bytes + EVENT_COST
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -32,7 +32,7 @@ use super::{
     sender::{PARTITION, Sender},
     shared::{Shared, now},
 };
-use crate::redis_pool::Backoff;
+use crate::{hub::channel::ChannelName, redis_pool::Backoff};
 
 /// How long to wait for a record before something else is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -231,6 +231,8 @@ impl Reader {
             )));
         }
         let record = Record::read(message, self.clients.event_data());
+        let key = message.key().filter(|_| record.is_unreadable());
+        let unreadable = key.and_then(|key| ChannelName::new(str::from_utf8(key).ok()?).ok());
         let mut state = self.shared.lock();
         if offset < state.index.next_offset() {
             return Ok(());
@@ -261,12 +263,24 @@ impl Reader {
                 (self.no_event(offset, &state.index), None)
             }
             Err(error) => {
-                tracing::warn!(
-                    topic = self.topic,
-                    offset,
-                    %error,
-                    "a record is not an event of a publisher and is skipped"
-                );
+                match &unreadable {
+                    Some(channel) => {
+                        tracing::warn!(
+                            topic = self.topic,
+                            offset,
+                            channel = channel.as_str(),
+                            %error,
+                            "an event cannot be read; clients are told of a gap"
+                        );
+                        state.index.take_unreadable(channel);
+                    }
+                    None => tracing::warn!(
+                        topic = self.topic,
+                        offset,
+                        %error,
+                        "a record is not an event of a publisher and is skipped"
+                    ),
+                }
                 (self.no_event(offset, &state.index), None)
             }
         };
@@ -279,6 +293,9 @@ impl Reader {
                 placed: Some(placed),
             };
             self.sink.pushed(&channel, pushed);
+        }
+        if let Some(channel) = unreadable {
+            self.sink.unreadable(&channel, taken.position);
         }
         if let (Some(waiting), Some(id)) = (waiting, taken.id) {
             // Whoever waited may have given up.

@@ -106,6 +106,16 @@ struct Headers<'a> {
 // === impl Record ===
 
 impl Record {
+    /// Whether it was an event all the same, which this node cannot read: a node produced it, or nothing but the app's
+    /// limit is in its way.
+    pub(super) fn is_unreadable(&self) -> bool {
+        match &self.content {
+            Ok(_) => false,
+            Err(RecordError::Event(EventError::TooLarge { .. })) => true,
+            Err(_) => self.origin.is_some(),
+        }
+    }
+
     /// Reads a record, whose data may have so many bytes.
     pub(super) fn read(message: &impl Message, limit: usize) -> Self {
         let mut headers = Headers::default();

@@ -26,7 +26,7 @@ use super::{
     stream::Attached,
 };
 use crate::{
-    event::{Data, Event, IdForm},
+    event::{Data, Event, EventError, IdForm},
     hub::{carried::Placed, channel::ChannelName},
 };
 
@@ -65,6 +65,16 @@ pub(super) struct KeptState {
     /// Messages of each subject that was asked for.
     #[serde(default)]
     pub(super) subjects: HashMap<String, u64>,
+}
+
+/// What a message of a channel is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Event(Placed),
+    /// An event that this node cannot read: clients are to know that they miss it.
+    Unreadable,
+    /// None, of another program.
+    Foreign,
 }
 
 #[derive(Deserialize)]
@@ -137,6 +147,17 @@ impl Log {
         });
         let published = self.put(self.names.event(channel), headers, payload).await;
         let (stream, ack) = published.map_err(|failure| match failure {
+            Failure::Refused(error)
+                if error.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM =>
+            {
+                BrokerError::TooLarge(format!(
+                    "an event of {} bytes is over the limit `max_msg_size` of the stream of NATS at {} that keeps {}; \
+                     raise it there",
+                    event.data_bytes(),
+                    self.link.address(),
+                    self.names.event(channel)
+                ))
+            }
             Failure::Unknown(text) => BrokerError::Unavailable(format!(
                 "{text}; nobody can know whether the event was accepted. It can be published again under the same id"
             )),
@@ -232,24 +253,36 @@ impl Log {
         }
     }
 
-    /// An event that was kept or pushed; `None` where it cannot be read, which is logged. What another program published
-    /// is an event with that as its data, if it is text.
-    pub(super) fn placed(
+    /// A message that was kept or pushed; where it is no event that can be read, that is logged. What another program
+    /// published is an event with that as its data, if it is text.
+    pub(super) fn content(
         &self,
         channel: &ChannelName,
         stream: &LogStream,
         sequence: u64,
         payload: &[u8],
         age: Duration,
-    ) -> Option<Placed> {
+    ) -> Content {
         let position = stream.position(sequence);
         let id = || stream.id_of(position);
         let read = match payload::decode(payload, id, self.event_data) {
-            Err(payload::PayloadError::Form) => plain(payload, id(), self.event_data),
+            Err(error) if !error.is_of_a_node() => match str::from_utf8(payload) {
+                Ok(text) => plain(text, id(), self.event_data).map_err(|error| error.to_string()),
+                Err(error) => {
+                    tracing::warn!(
+                        stream = stream.name,
+                        channel = channel.as_str(),
+                        sequence,
+                        %error,
+                        "what was published through NATS is no text, and so no event, and is skipped"
+                    );
+                    return Content::Foreign;
+                }
+            },
             read => read.map_err(|error| error.to_string()),
         };
         match read {
-            Ok((event, own_id)) => Some(Placed {
+            Ok((event, own_id)) => Content::Event(Placed {
                 position,
                 event,
                 own_id,
@@ -261,9 +294,9 @@ impl Log {
                     channel = channel.as_str(),
                     sequence,
                     error,
-                    "what was published through NATS is no event and is skipped"
+                    "an event that was published through NATS cannot be read; clients are told of a gap"
                 );
-                None
+                Content::Unreadable
             }
         }
     }
@@ -275,11 +308,9 @@ pub(super) fn nanos(time: &datetime::DateTime) -> Duration {
 }
 
 /// What another program published, as an event.
-fn plain(payload: &[u8], id: String, limit: usize) -> Result<(Event, bool), String> {
-    let text = std::str::from_utf8(payload).map_err(|_| "it is no text in UTF-8".to_owned())?;
-    let event = Event::new(Data::Text(text.into()), limit);
-    let event = event.and_then(|event| event.with_id(id, IdForm::Plain));
-    Ok((event.map_err(|error| error.to_string())?, false))
+fn plain(text: &str, id: String, limit: usize) -> Result<(Event, bool), EventError> {
+    let event = Event::new(Data::Text(text.into()), limit)?;
+    Ok((event.with_id(id, IdForm::Plain)?, false))
 }
 
 #[cfg(test)]
@@ -288,10 +319,9 @@ mod tests {
 
     #[test]
     fn text_of_others_is_an_event() {
-        let (event, own_id) = plain("größe\n2".as_bytes(), "e-1".into(), 100).unwrap();
+        let (event, own_id) = plain("größe\n2", "e-1".into(), 100).unwrap();
         assert_eq!((event.id(), own_id), (Some("e-1"), false));
         assert_eq!(*event.data(), Data::Text("größe\n2".into()));
-        assert!(plain(&[0xff], "e-1".into(), 100).is_err());
-        assert!(plain(&[b'x'; 101], "e-1".into(), 100).is_err());
+        assert!(plain(&"x".repeat(101), "e-1".into(), 100).is_err());
     }
 }

@@ -11,6 +11,8 @@
 //!
 //! Both may tell a gap where there is none, but only where something could have been removed. What somebody deletes by
 //! hand from the middle of a stream is not noticed.
+//!
+//! An event that is there and cannot be read is missing as well; those before it are not.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -32,10 +34,10 @@ use tokio::time::timeout;
 use super::{
     super::{BrokerError, Page},
     link::Failure,
-    log::{Log, MESSAGE_ID, nanos},
+    log::{Content, Log, MESSAGE_ID, nanos},
     names::{LogStream, Names, is_given},
 };
-use crate::hub::{carried::Placed, channel::ChannelName};
+use crate::hub::channel::ChannelName;
 
 /// Messages that the server sends at a time.
 const BATCH: usize = 250;
@@ -91,11 +93,13 @@ impl Log {
         if last.is_some_and(|last| last <= from) {
             return Ok(page);
         }
+        let mut unreadable = 0;
         let mut now = SystemTime::now().duration_since(UNIX_EPOCH);
         if let Some(last) = last {
             let mut reader = self.reader(stream, subject.clone(), from, false).await?;
             now = Ok(nanos(&reader.consumer.cached_info().created));
-            self.fill(&mut page, channel, stream, &mut reader, last, limit)
+            unreadable = self
+                .fill(&mut page, channel, stream, &mut reader, last, limit)
                 .await?;
         }
         let now = now.unwrap_or_default();
@@ -124,10 +128,12 @@ impl Log {
         page.missing = old.map(|event| event.position).fold(page.missing, u64::max);
         page.events.retain(|event| event.position > page.missing);
         page.through = page.through.max(page.missing);
+        page.missing = page.missing.max(unreadable);
         Ok(page)
     }
 
-    /// Reads until the page is full or has the message with this sequence.
+    /// Reads until the page is full or has the message with this sequence. Returns the position of the newest event that
+    /// cannot be read, or 0.
     async fn fill(
         &self,
         page: &mut Page,
@@ -136,24 +142,27 @@ impl Log {
         reader: &mut Reader<'_>,
         last: u64,
         limit: usize,
-    ) -> Result<(), Failure> {
+    ) -> Result<u64, Failure> {
         let now = nanos(&reader.consumer.cached_info().created);
-        let (mut count, mut bytes) = (0, 0);
+        let (mut count, mut bytes, mut unreadable) = (0, 0, 0);
         while count < limit && bytes < BYTES {
             let found = reader.next(limit - count).await?;
             let (sequence, payload) = (found.sequence, &found.message.payload);
             let age = now.saturating_sub(found.time);
-            let placed: Option<Placed> = self.placed(channel, stream, sequence, payload, age);
-            page.events.extend(placed);
             page.through = stream.position(sequence);
+            match self.content(channel, stream, sequence, payload, age) {
+                Content::Event(placed) => page.events.push(placed),
+                Content::Unreadable => unreadable = page.through,
+                Content::Foreign => {}
+            }
             count += 1;
             bytes += found.message.length;
             if sequence >= last {
-                return Ok(());
+                return Ok(unreadable);
             }
         }
         page.more = true;
-        Ok(())
+        Ok(unreadable)
     }
 
     /// The position of an id.

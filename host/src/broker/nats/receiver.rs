@@ -30,7 +30,7 @@ use tokio::{
 use super::{
     super::{BrokerError, Pushed, feed::Sink},
     link::QUEUE,
-    log::Log,
+    log::{Content, Log},
     merged::Merged,
     names::LogStream,
     taken::{Key, Taken},
@@ -284,13 +284,18 @@ impl Receiver {
             }
             Key::Channel(channel) if self.state == State::Live => {
                 let payload = &taken.message.payload;
-                let placed = self.log.placed(
+                let content = self.log.content(
                     channel,
                     &taken.stream,
                     taken.sequence,
                     payload,
                     Duration::ZERO,
                 );
+                let is_lost = content == Content::Unreadable;
+                let placed = match content {
+                    Content::Event(placed) => Some(placed),
+                    Content::Unreadable | Content::Foreign => None,
+                };
                 let pushed = Pushed {
                     position,
                     previous: taken
@@ -299,6 +304,9 @@ impl Receiver {
                     placed,
                 };
                 self.sink.pushed(channel, pushed);
+                if is_lost {
+                    self.sink.unreadable(channel, position);
+                }
                 self.sink.complete(position);
             }
             Key::Channel(_) => {}

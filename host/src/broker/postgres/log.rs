@@ -338,18 +338,22 @@ impl Log {
             });
         };
         let previous = self.position(first, 5)?;
+        let mut missing = previous;
         let mut through = after;
         let mut events = Vec::with_capacity(rows.len());
         for row in &rows {
             through = self.position(row, 4)?;
             let columns = self.columns(row, 6)?;
-            events.extend(self.placed(channel.as_str(), &epoch, through, columns));
+            match self.placed(channel.as_str(), &epoch, through, columns) {
+                Some(placed) => events.push(placed),
+                None => missing = through,
+            }
         }
         let count = rows.len() as i64;
         let more = count < found || usize::try_from(count).is_ok_and(|count| count >= limit);
         Ok(Page {
             events,
-            missing: if previous > after { previous } else { 0 },
+            missing: if missing > after { missing } else { 0 },
             through: if more { through } else { last },
             more,
         })
@@ -406,7 +410,7 @@ impl Log {
         })
     }
 
-    /// An event that was kept; `None` where it is none, which is logged.
+    /// An event that was kept; `None` where it cannot be read, which is logged.
     fn placed(
         &self,
         channel: &str,
@@ -429,7 +433,7 @@ impl Log {
                     channel,
                     position,
                     %error,
-                    "what was published through PostgreSQL is not an event of a publisher and is skipped"
+                    "an event that was published through PostgreSQL cannot be read; clients are told of a gap"
                 );
                 None
             }

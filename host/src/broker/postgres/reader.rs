@@ -364,7 +364,11 @@ impl Reader {
             let is_whole = fetched.len() == positions.len();
             for (channel, pushed) in fetched {
                 if let Ok(channel) = ChannelName::new(&channel) {
+                    let (position, is_lost) = (pushed.position, pushed.placed.is_none());
                     self.sink.pushed(&channel, pushed);
+                    if is_lost {
+                        self.sink.unreadable(&channel, position);
+                    }
                 }
             }
             if !is_whole {

@@ -51,6 +51,11 @@ impl Log {
         self.index.take(&name(channel), event)
     }
 
+    fn unreadable(&mut self, channel: &str) -> u64 {
+        self.read();
+        self.index.take_unreadable(&name(channel))
+    }
+
     fn page(&self, channel: &str, after: u64) -> (Vec<u64>, u64) {
         let page = self.index.page(&name(channel), after, 100, self.time);
         assert_eq!((page.through, page.more), (self.index.newest(), false));
@@ -206,4 +211,30 @@ fn a_producer_cannot_turn_the_clock() {
     assert_eq!(log.page("x", 0).0, [2]);
     log.index.read(3, 0, log.time);
     assert_eq!(log.index.time, log.time);
+}
+
+#[test]
+fn an_event_that_cannot_be_read_is_missing_until_it_would_be_gone() {
+    let mut log = Log::new();
+    log.mark("e", 0, 0);
+    let before = log.event("news", "").position;
+    let unreadable = log.unreadable("news");
+    let after = log.event("news", "").position;
+    assert_eq!(
+        log.page("news", before - 1),
+        (vec![before, after], unreadable)
+    );
+    assert_eq!(log.page("news", unreadable), (vec![after], 0));
+    // It ends a page as an event does.
+    let page = log.index.page(&name("news"), before, 1, log.time);
+    assert_eq!(
+        (page.events, page.missing, page.through, page.more),
+        (vec![], unreadable, unreadable, true)
+    );
+    // Of which nothing is known but that.
+    assert_eq!(log.unreadable("weather"), log.index.newest());
+    assert_eq!(log.page("weather", after), (vec![], log.index.newest()));
+    log.time += MINUTE;
+    log.event("news", "");
+    assert_eq!(log.page("weather", after).1, log.index.newest() - 1);
 }
