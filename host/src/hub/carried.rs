@@ -16,6 +16,7 @@ use super::{
     frame::Frame,
     history::History,
     membership::{Change, Membership},
+    older::Older,
     resume::{self, Ids, Order},
 };
 use crate::event::Event;
@@ -34,7 +35,7 @@ pub struct Placed {
 }
 
 impl Placed {
-    fn frame(&self) -> Arc<Frame> {
+    pub(super) fn frame(&self) -> Arc<Frame> {
         Frame::carried(&self.event, self.own_id, self.position, self.age)
     }
 }
@@ -176,7 +177,20 @@ impl Space {
         channel: &ChannelName,
         place: Option<u64>,
     ) -> Result<(), HubError> {
-        self.join(connection, channel, Order::Broker(place))
+        let order = Order::Broker(place, None);
+        self.join(connection, channel, order).map(drop)
+    }
+
+    /// The same, where the client may have missed events that are not kept here any more: these older ones go before those
+    /// that are. False if some in between were let go meanwhile; then nothing was done.
+    pub fn register_after(
+        &self,
+        connection: &Connection,
+        channel: &ChannelName,
+        place: u64,
+        older: &Older,
+    ) -> Result<bool, HubError> {
+        self.join(connection, channel, Order::Broker(Some(place), Some(older)))
     }
 
     /// The place of an id among the events of this channel that this node keeps, if it is known here. Whether it is one of

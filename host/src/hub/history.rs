@@ -15,6 +15,8 @@ pub(super) struct History {
     kept: Option<Box<Kept>>,
     /// Events up to this sequence number may have been on this channel and are not here; later ones are.
     evicted_through: u64,
+    /// The newest event that was here, or the last one before the first that was to be here.
+    seen_through: u64,
 }
 
 /// The events of a history.
@@ -42,6 +44,7 @@ impl History {
         Self {
             kept: None,
             evicted_through,
+            seen_through: evicted_through,
         }
     }
 
@@ -57,6 +60,11 @@ impl History {
         self.evicted_through
     }
 
+    /// Events up to this sequence number were here, if there were any, or were before it began.
+    pub(super) fn seen_through(&self) -> u64 {
+        self.seen_through
+    }
+
     /// Events up to this sequence number may be missing between those that are kept.
     pub(super) fn missed_through(&mut self, sequence: u64) {
         self.evicted_through = self.evicted_through.max(sequence);
@@ -68,6 +76,7 @@ impl History {
             self.evict(space, ids);
         }
         self.evicted_through = sequence;
+        self.seen_through = sequence;
     }
 
     /// Puts older events, oldest first, in front of those that are kept. Events up to this sequence number may have
@@ -109,6 +118,7 @@ impl History {
         settings: &Settings,
         ids: &mut Ids,
     ) {
+        self.seen_through = self.seen_through.max(frame.sequence);
         let kept = self.kept.get_or_insert_default();
         kept.bytes += frame.len();
         kept.overhead += overhead(&frame);

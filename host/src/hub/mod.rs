@@ -4,6 +4,7 @@
 //!
 //! - [`space`]: the channels of one publisher: registering, publishing, removing.
 //! - [`carried`]: channels whose order is a broker's, and not the hub's.
+//! - [`older`]: events of such a channel from before those that a node keeps.
 //! - [`membership`]: who came to hear a channel of a broker, and who no longer does.
 //! - [`connection`]: one client's stream, as a guest holds it.
 //! - [`member`]: the same, as the hub has it.
@@ -42,6 +43,7 @@ mod history;
 mod member;
 pub mod membership;
 pub mod occupancy;
+pub mod older;
 mod post;
 mod resume;
 mod settings;

@@ -18,7 +18,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{channel::ChannelName, frame::Frame, history::History};
+use super::{channel::ChannelName, frame::Frame, history::History, older::Older};
 
 /// The type of the event that tells of a gap.
 pub const GAP_EVENT: &str = "fanfare-gap";
@@ -134,11 +134,12 @@ impl Ids {
 
 /// Whose order a channel is in.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Order {
+pub(super) enum Order<'a> {
     /// The hub's, which knows the place of an id itself.
     Hub,
-    /// A broker's, and the place there of the client's id, if it is known.
-    Broker(Option<u64>),
+    /// A broker's, and the place there of the client's id, if it is known; and what goes before the history of the channel,
+    /// if that was looked for.
+    Broker(Option<u64>, Option<&'a Older>),
 }
 
 /// The place on a channel of a client that heard `last`.
@@ -162,15 +163,31 @@ pub(super) fn replay(
     channel: &ChannelName,
     history: &History,
     place: Option<u64>,
+    older: Option<&Older>,
 ) -> Replay {
-    let gap = place.is_none_or(|place| place < history.evicted_through());
-    let missed = place.into_iter();
+    let evicted = history.evicted_through();
+    let older = older.filter(|older| older.reach(history));
+    let missing = older.map_or(evicted, |older| older.missing().min(evicted));
+    let gap = place.is_none_or(|place| place < missing);
+    let mut missed = Vec::new();
+    if let Some(place) = place {
+        let older = older.into_iter();
+        missed.extend(
+            older
+                .flat_map(|older| older.before(history, place))
+                .cloned(),
+        );
+        let is_whole = missed.is_empty();
+        missed.extend(history.after(place).cloned());
+        if !is_whole {
+            // Where there is a hole in the history, some may be in both.
+            missed.sort_by_key(|frame| frame.sequence);
+            missed.dedup_by_key(|frame| frame.sequence);
+        }
+    }
     Replay {
         gap: gap.then(|| gap_frame(channel, Some(last), 0)),
-        missed: missed
-            .flat_map(|place| history.after(place))
-            .cloned()
-            .collect(),
+        missed,
     }
 }
 

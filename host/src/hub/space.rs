@@ -58,16 +58,17 @@ impl Space {
 
     /// Lets a connection hear a channel from now on, after what it missed since its Last-Event-ID.
     pub fn register(&self, connection: &Connection, channel: &ChannelName) -> Result<(), HubError> {
-        self.join(connection, channel, Order::Hub)
+        self.join(connection, channel, Order::Hub).map(drop)
     }
 
-    /// The same, in whosever order the channel is.
+    /// The same, in whosever order the channel is. False if there is a hole between older events and those that are kept;
+    /// then nothing was done.
     pub(super) fn join(
         &self,
         connection: &Connection,
         channel: &ChannelName,
-        order: Order,
-    ) -> Result<(), HubError> {
+        order: Order<'_>,
+    ) -> Result<bool, HubError> {
         let mut state = self.hub.lock();
         let state = &mut *state;
         let number = state.members.find(connection.id());
@@ -75,7 +76,14 @@ impl Space {
         let member = member.ok_or(HubError::Closed)?;
         let known = state.channels.find(self.number, channel);
         if known.is_some_and(|known| member.channels.contains(&known)) {
-            return Ok(());
+            return Ok(true);
+        }
+        if let Order::Broker(Some(place), Some(older)) = order
+            && let Some(known) = known.and_then(|known| state.channels.get(known))
+            && place < known.history.evicted_through()
+            && !older.reach(&known.history)
+        {
+            return Ok(false);
         }
         let limit = self.hub.settings().channels_per_connection;
         if member.channels.len() >= limit {
@@ -118,7 +126,7 @@ impl Space {
             };
             state.post.tell(outlet.shard, command);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What a connection is told first of a channel that it begins to hear.
@@ -129,7 +137,7 @@ impl Space {
         &self,
         member: &mut Member,
         number: u32,
-        order: Order,
+        order: Order<'_>,
         channels: &Channels,
         ids: &Ids,
     ) -> Vec<Arc<Frame>> {
@@ -142,12 +150,16 @@ impl Space {
         }
         let last = &returned.last;
         let room = returned.replayed.len() < REPLAYED_CHANNELS;
-        let place = match order {
-            Order::Hub => resume::place(last, self.number, &channel.history, ids),
-            Order::Broker(place) => place,
+        let (place, older) = match order {
+            Order::Hub => {
+                let place = resume::place(last, self.number, &channel.history, ids);
+                (place, None)
+            }
+            Order::Broker(place, older) => (place, older),
         };
         let place = place.filter(|_| room);
-        let Replay { gap, missed } = resume::replay(last, &channel.name, &channel.history, place);
+        let Replay { gap, missed } =
+            resume::replay(last, &channel.name, &channel.history, place, older);
         if room {
             returned.replayed.insert(key);
         }

@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use super::super::{BrokerError, Pushed};
-use crate::hub::carried::Placed;
+use crate::hub::{carried::Placed, older::Older};
 
 /// Events of a channel that are held while what is before them is read, and the bytes of their data; past that, they are
 /// read too.
@@ -29,6 +29,8 @@ pub(super) struct Channel {
     pub(super) users: usize,
     /// Somebody loads what was before this node listened, or has done so.
     pub(super) loaded: Arc<tokio::sync::Mutex<bool>>,
+    /// What was read for clients that come back now and need more than this node keeps.
+    pub(super) older: Option<Arc<Older>>,
     /// Tells how opening it ended.
     pub(super) opened: watch::Sender<Option<Result<(), BrokerError>>>,
     /// What was pushed while it cannot be delivered, in order.
@@ -71,6 +73,7 @@ impl Channel {
             through: 0,
             users: 0,
             loaded: Default::default(),
+            older: None,
             opened: watch::Sender::new(None),
             held: VecDeque::new(),
             held_bytes: 0,

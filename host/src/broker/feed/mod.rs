@@ -206,7 +206,10 @@ impl Feed {
             Some(id) => core.returning(channel, id).await?,
             None => None,
         };
-        Ok(core.space.register_at(connection, channel, place))
+        match place {
+            Some(place) => core.register_after(connection, channel, place).await,
+            None => Ok(core.space.register_at(connection, channel, None)),
+        }
     }
 
     /// Whether this node listens to a channel.
@@ -433,6 +436,9 @@ impl Drop for User<'_> {
             && channel.number == self.number
         {
             channel.users -= 1;
+            if channel.users == 0 {
+                channel.older = None;
+            }
             if channel.users == 0 && self.core.space.subscribers(self.channel) == 0 {
                 let at = Instant::now() + LINGER;
                 state.idle.push_back((at, self.channel.clone()));

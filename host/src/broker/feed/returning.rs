@@ -1,14 +1,19 @@
 //! What clients need that come back: their places, and what was published before this node listened.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use tokio::time::timeout;
 
 use super::{super::BrokerError, Core, ECHO, channel::Phase};
-use crate::{event::Event, hub::channel::ChannelName};
+use crate::{
+    event::Event,
+    hub::{HubError, channel::ChannelName, connection::Connection, older::Older},
+};
 
 /// Events that are read at a time.
 pub(super) const PAGE: usize = 500;
+/// How often what a node has no room to keep is read for one client, where more is let go meanwhile.
+const ATTEMPTS: usize = 10;
 
 impl Core {
     /// The place on a channel of a client that heard this id last, as far as it is known. When this returns, the node has
@@ -113,6 +118,69 @@ impl Core {
             .space
             .prepend(channel, events.make_contiguous(), missing, back);
         Ok(())
+    }
+
+    /// Lets a client that comes back hear the channel, after what it missed since its place: what this node has no room to
+    /// keep of that is read from the broker.
+    pub(super) async fn register_after(
+        &self,
+        connection: &Connection,
+        channel: &ChannelName,
+        place: u64,
+    ) -> Result<Result<(), HubError>, BrokerError> {
+        let mut older = Arc::new(Older::after(place));
+        for _ in 0..ATTEMPTS {
+            match self
+                .space
+                .register_after(connection, channel, place, &older)
+            {
+                Ok(true) => return Ok(Ok(())),
+                Ok(false) => older = self.older(channel, place).await?,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        // More is let go all the time than can be read: then there is a gap.
+        Ok(self.space.register_at(connection, channel, Some(place)))
+    }
+
+    /// Reads what was published on a channel after a place.
+    async fn older(&self, channel: &ChannelName, place: u64) -> Result<Arc<Older>, BrokerError> {
+        let mut older = Older::after(place);
+        let turn = self
+            .state
+            .lock()
+            .channels
+            .get(channel)
+            .map(|channel| channel.loaded.clone());
+        let Some(turn) = turn else {
+            return Ok(Arc::new(older));
+        };
+        // One reads for all clients that come back at the same time.
+        let _turn = turn.lock().await;
+        let back = self.space.reaches_back_to(channel).unwrap_or(place);
+        {
+            let state = self.state.lock();
+            let known = state
+                .channels
+                .get(channel)
+                .and_then(|channel| channel.older.as_ref());
+            if let Some(known) = known.filter(|known| known.covers(place, back)) {
+                return Ok(known.clone());
+            }
+        }
+        let (mut after, mut more) = (place, true);
+        while more {
+            let page = self.broker.read(channel, after, PAGE).await?;
+            (after, more) = (page.through, page.more);
+            // What was there before this is not after the last page.
+            let through = if more { after } else { after.max(back) };
+            older.extend(&self.space, &page.events, page.missing, through);
+        }
+        let older = Arc::new(older);
+        if let Some(channel) = self.state.lock().channels.get_mut(channel) {
+            channel.older = Some(older.clone());
+        }
+        Ok(older)
     }
 
     /// The newest events that are kept of a channel, oldest first.

@@ -1,12 +1,16 @@
 //! Channels in the order of a broker.
 
 use std::{
+    ops::RangeInclusive,
     sync::atomic::{AtomicBool, Ordering},
     task::{Context, Wake, Waker},
     thread::{self, ThreadId},
 };
 
-use super::{super::carried::Placed, *};
+use super::{
+    super::{carried::Placed, older::Older},
+    *,
+};
 use crate::hub::resume::GAP_EVENT;
 
 /// The event of this position, whose data and id are its position, too.
@@ -70,6 +74,66 @@ async fn older_events_are_put_in_front_where_they_belong() {
     space.deliver(&news, &placed(401));
     assert!(space.prepend(&news, &many, 99, 400));
     assert_eq!(space.reaches_back_to(&news), Some(200));
+}
+
+#[tokio::test]
+async fn what_is_not_kept_any_more_goes_before_what_is() {
+    let (hub, space) = hub();
+    let news = channel("news");
+    let events = |positions: RangeInclusive<u64>| positions.map(placed).collect::<Vec<_>>();
+    let data = |positions: RangeInclusive<u64>| positions.map(|position| position.to_string());
+    space.begin(&news, 0);
+    for event in events(1..=150) {
+        space.deliver(&news, &event);
+    }
+    assert_eq!(space.reaches_back_to(&news), Some(50));
+    let (connection, mut body) = open(&hub, Some("e-10"));
+    let mut older = Older::after(10);
+    let register = |connection: &Connection, place, older: &Older| {
+        space.register_after(connection, &news, place, older)
+    };
+    // There would be a hole.
+    assert_eq!(register(&connection, 10, &older), Ok(false));
+    older.extend(&space, &events(11..=40), 0, 40);
+    assert_eq!(register(&connection, 10, &older), Ok(false));
+    older.extend(&space, &events(41..=60), 0, 60);
+    assert_eq!(register(&connection, 10, &older), Ok(true));
+    assert!(
+        heard(&connection, &mut body)
+            .await
+            .into_iter()
+            .eq(data(11..=150))
+    );
+    // They serve others, too.
+    assert!(older.covers(20, 60) && !older.covers(9, 60) && !older.covers(20, 61));
+    let (connection, mut body) = open(&hub, Some("e-20"));
+    assert_eq!(register(&connection, 20, &older), Ok(true));
+    assert!(
+        heard(&connection, &mut body)
+            .await
+            .into_iter()
+            .eq(data(21..=150))
+    );
+    // What nobody has any more is a gap.
+    let mut older = Older::after(10);
+    older.extend(&space, &events(31..=60), 30, 60);
+    for (place, told) in [(10, GAP_EVENT), (30, "31")] {
+        let (connection, mut body) = open(&hub, Some("e-0"));
+        assert_eq!(register(&connection, place, &older), Ok(true));
+        assert_eq!(heard(&connection, &mut body).await[0], told);
+    }
+    // There are no more of them than a channel keeps.
+    let mut older = Older::after(0);
+    older.extend(&space, &events(1..=130), 0, 130);
+    assert!(older.covers(30, 130) && !older.covers(29, 130));
+    // One that is still to be delivered is heard then.
+    space.gap(&news, 300);
+    let mut older = Older::after(149);
+    older.extend(&space, &events(150..=151), 0, 300);
+    let (connection, mut body) = open(&hub, Some("e-149"));
+    assert_eq!(register(&connection, 149, &older), Ok(true));
+    space.deliver(&news, &placed(151));
+    assert_eq!(heard(&connection, &mut body).await, ["150", "151"]);
 }
 
 #[tokio::test]
