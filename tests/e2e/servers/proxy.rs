@@ -8,7 +8,7 @@ use std::{
 use fanfare_tests::{
     servers::{
         proxy::{
-            Proxy,
+            Middle, Proxy,
             Way::{ToClient, ToServer},
         },
         redis::RedisServer,
@@ -100,4 +100,30 @@ fn connections_are_refused_and_led_elsewhere() {
     expect(&mut client, "$-1\r\n");
     proxy.cut();
     expect_end(&mut client);
+}
+
+#[test]
+fn an_exchange_is_cut_in_its_middle() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(&server.address());
+    for (middle, kept, comes) in [
+        (Middle::Request, "first", ""),
+        (Middle::Between, "next", ""),
+        (Middle::Answer, "next", "+OK"),
+    ] {
+        server.ask(&["SET", "key", "first"]);
+        let mut client = connect(&proxy);
+        // Others go on.
+        proxy.cut_in(b"key next", middle);
+        send(&mut client, "GET key\r\n");
+        expect(&mut client, "$5\r\nfirst\r\n");
+        send(&mut client, "SET key next\r\n");
+        expect(&mut client, comes);
+        expect_end(&mut client);
+        proxy.wait_until_cut();
+        assert_eq!(server.ask(&["GET", "key"]), kept, "{middle:?}");
+    }
+    let mut client = connect(&proxy);
+    send(&mut client, "SET key next\r\n");
+    expect(&mut client, "+OK\r\n");
 }

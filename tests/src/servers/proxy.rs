@@ -2,7 +2,8 @@
 //!
 //! To cut in the middle of an exchange, after the server has done what it was asked and before the client hears of it:
 //! [`hold`](Proxy::hold) what goes [`ToClient`](Way::ToClient), have the client ask, wait with
-//! [`wait_until_held`](Proxy::wait_until_held) for the answer, and [`cut`](Proxy::cut).
+//! [`wait_until_held`](Proxy::wait_until_held) for the answer, and [`cut`](Proxy::cut). Where many ask all the time,
+//! [`cut_in`](Proxy::cut_in) finds the middle of an exchange by itself.
 
 use std::{
     io::{Read, Write},
@@ -29,6 +30,17 @@ pub enum Way {
     ToClient,
 }
 
+/// Where an exchange is cut in two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Middle {
+    /// A part of the request has gone to the server.
+    Request,
+    /// The request has, and nothing of what the server says after that comes back.
+    Between,
+    /// Half of what the server says next comes back.
+    Answer,
+}
+
 /// A proxy on a port of its own; its connections end when it is dropped.
 pub struct Proxy {
     port: u16,
@@ -48,6 +60,16 @@ struct State {
     refuses: bool,
     connections: Vec<Arc<Connection>>,
     ways: [Flow; 2],
+    cutting: Option<Cutting>,
+}
+
+/// An exchange that is to be cut.
+struct Cutting {
+    /// What its request has in it.
+    request: Vec<u8>,
+    middle: Middle,
+    /// Connections that such a request has gone over.
+    asked: Vec<Arc<Connection>>,
 }
 
 #[derive(Default)]
@@ -96,10 +118,24 @@ impl Proxy {
 
     /// Closes all connections. What was held back of them is lost.
     pub fn cut(&self) {
-        for connection in self.shared.lock().connections.drain(..) {
-            connection.close();
-        }
-        self.shared.changed.notify_all();
+        self.shared.cut();
+    }
+
+    /// Closes all connections in the middle of the next exchange whose request has these bytes in it.
+    pub fn cut_in(&self, request: &[u8], middle: Middle) {
+        self.shared.lock().cutting = Some(Cutting {
+            request: request.to_owned(),
+            middle,
+            asked: Vec::new(),
+        });
+    }
+
+    /// Waits until an exchange was cut in two.
+    #[track_caller]
+    pub fn wait_until_cut(&self) {
+        wait::until_true("an exchange is cut", || {
+            self.shared.lock().cutting.is_none()
+        });
     }
 
     /// Refuses new connections, as if nobody listened. Those that are there go on.
@@ -175,9 +211,41 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn cut(&self) {
+        for connection in self.lock().connections.drain(..) {
+            connection.close();
+        }
+        self.changed.notify_all();
+    }
 }
 
 impl State {
+    /// How many of these bytes still go before everything is cut; `None` where nothing is to be cut yet.
+    fn cut_after(&mut self, connection: &Arc<Connection>, way: Way, bytes: &[u8]) -> Option<usize> {
+        let cutting = self.cutting.as_mut()?;
+        let goes = match (way, cutting.middle) {
+            (Way::ToServer, Middle::Request) => {
+                cutting.place_in(bytes)? + cutting.request.len() / 2
+            }
+            (Way::ToServer, _) => {
+                cutting.place_in(bytes)?;
+                cutting.asked.push(connection.clone());
+                return None;
+            }
+            (Way::ToClient, middle) => {
+                let mut asked = cutting.asked.iter();
+                asked.find(|known| Arc::ptr_eq(known, connection))?;
+                match middle {
+                    Middle::Answer => bytes.len().div_ceil(2),
+                    _ => 0,
+                }
+            }
+        };
+        self.cutting = None;
+        Some(goes)
+    }
+
     fn has(&self, connection: &Arc<Connection>) -> bool {
         self.connections
             .iter()
@@ -187,6 +255,13 @@ impl State {
     fn forget(&mut self, connection: &Arc<Connection>) {
         self.connections
             .retain(|known| !Arc::ptr_eq(known, connection));
+    }
+}
+
+impl Cutting {
+    fn place_in(&self, bytes: &[u8]) -> Option<usize> {
+        let mut parts = bytes.windows(self.request.len());
+        parts.position(|part| part == self.request)
     }
 }
 
@@ -254,8 +329,15 @@ fn carry(connection: &Arc<Connection>, way: Way, shared: &Shared) {
         if !state.has(connection) {
             return;
         }
-        state.ways[way as usize].passed += length as u64;
+        let cut = state.cut_after(connection, way, &chunk[..length]);
+        let goes = cut.unwrap_or(length);
+        state.ways[way as usize].passed += goes as u64;
         drop(state);
+        if cut.is_some() {
+            // Who is gone by now gets nothing.
+            let _ = to.write_all(&chunk[..goes]);
+            return shared.cut();
+        }
         match read {
             Ok(length @ 1..) if to.write_all(&chunk[..length]).is_ok() => {}
             Ok(0) if !connection.is_half_open.swap(true, Ordering::Relaxed) => {
