@@ -15,10 +15,12 @@
 //! - [`browser`]: Chromium, driven over the DevTools protocol.
 //! - [`site`]: a page of another origin.
 //! - [`upstream`]: a server that guests send requests to.
+//! - [`account`]: what became of events that were published while something broke.
 //! - [`wait`]: waiting, which always ends.
 //!
 //! Everything blocks, panics where it cannot go on, and waits at most [`wait::PATIENCE`].
 
+pub mod account;
 pub mod browser;
 pub mod cli;
 pub mod client;

@@ -19,6 +19,8 @@ use crate::{tls::Certificates, wait};
 pub struct Options<'a> {
     /// The password of the user `fanfare`, asked for by SASL/PLAIN. Without one, everybody gets in.
     pub password: Option<&'a str>,
+    /// It is asked for by SCRAM-SHA-256 or SCRAM-SHA-512 instead, as the client likes.
+    pub scram: bool,
     /// Speaks nothing but TLS, with these certificates.
     pub tls: Option<&'a Certificates>,
     /// The way to it: a client that comes through this proxy is sent back to it by what the broker says of itself. The
@@ -33,6 +35,7 @@ pub struct Kafka {
     /// Where it listens for the proxy, and the address of that.
     behind: Option<(u16, String)>,
     password: Option<String>,
+    scram: bool,
     /// The files with its certificate and key, and with the authority's certificate.
     tls: Option<[String; 2]>,
 }
@@ -60,6 +63,7 @@ impl Server<Kafka> {
             controller: ports::free(),
             behind: behind.map(|(port, proxy)| (port, proxy.address())),
             password: options.password.map(str::to_owned),
+            scram: options.scram,
             tls: options.tls.map(|tls| {
                 let chain = read(tls.key()) + &read(tls.certificate());
                 [chain, read(tls.authority())]
@@ -70,9 +74,17 @@ impl Server<Kafka> {
     /// Makes a topic with that many partitions.
     #[track_caller]
     pub fn create_topic(&self, topic: &str, partitions: u32) {
+        self.create_topic_with(topic, partitions, &[]);
+    }
+
+    /// The same, with these settings, each `name=value`.
+    #[track_caller]
+    pub fn create_topic_with(&self, topic: &str, partitions: u32, settings: &[&str]) {
         let partitions = partitions.to_string();
+        let settings = settings.iter().flat_map(|setting| ["--config", setting]);
         self.tool("TopicCommand")
             .args(["--create", "--topic", topic, "--partitions", &partitions])
+            .args(settings)
             .finish("");
     }
 
@@ -99,6 +111,17 @@ impl Server<Kafka> {
             .args(["--topic", topic, "--compression-codec", codec])
             .args(["--reader-property", "parse.key=true"])
             .finish(&records.iter().map(line).collect::<String>());
+    }
+
+    /// Has Kafka's own producer send a record with headers, as `name:value,name:value`, however large it is.
+    #[track_caller]
+    pub fn produce_with(&self, topic: &str, headers: &str, key: &str, value: &str) {
+        self.tool("ConsoleProducer")
+            .args(["--topic", topic])
+            .args(["--command-property", "max.request.size=100000000"])
+            .args(["--reader-property", "parse.key=true"])
+            .args(["--reader-property", "parse.headers=true"])
+            .finish(&format!("{headers}\t{key}\t{value}\n"));
     }
 
     /// Has Kafka's own consumer read the first records of a topic, as pairs of key and value. Waits for as many.
@@ -140,6 +163,25 @@ impl Kafka {
         }
     }
 
+    /// How a client may say who it is, as Kafka calls it.
+    fn mechanisms(&self) -> &'static [&'static str] {
+        match self.scram {
+            true => &["SCRAM-SHA-256", "SCRAM-SHA-512"],
+            false => &["PLAIN"],
+        }
+    }
+
+    /// What a client of the broker says who it is with, and where a listener's users begin.
+    fn login(&self, password: &str) -> String {
+        let module = match self.scram {
+            true => "scram.ScramLoginModule",
+            false => "plain.PlainLoginModule",
+        };
+        format!(
+            "org.apache.kafka.common.security.{module} required username=\"fanfare\" password=\"{password}\""
+        )
+    }
+
     /// What the broker is told. One that comes back after a kill has to wait until its session before that has ended.
     fn properties(&self, home: &Home) -> String {
         let protocol = self.protocol();
@@ -172,13 +214,25 @@ impl Kafka {
         );
         if let Some(password) = &self.password {
             // Its own client too is the user `fanfare`.
-            properties +=
-                "sasl.enabled.mechanisms=PLAIN\nsasl.mechanism.inter.broker.protocol=PLAIN\n";
+            let mechanisms = self.mechanisms();
+            properties += &format!(
+                "sasl.enabled.mechanisms={}\nsasl.mechanism.inter.broker.protocol={}\n",
+                mechanisms.join(","),
+                mechanisms[0]
+            );
+            // Users of SCRAM are known from the beginning.
+            let users = match self.scram {
+                true => String::new(),
+                false => format!(" user_fanfare=\"{password}\""),
+            };
             for listener in ["clients", "proxied"] {
-                properties += &format!(
-                    "listener.name.{listener}.plain.sasl.jaas.config={} user_fanfare=\"{password}\";\n",
-                    login(password)
-                );
+                for mechanism in mechanisms {
+                    properties += &format!(
+                        "listener.name.{listener}.{}.sasl.jaas.config={}{users};\n",
+                        mechanism.to_lowercase(),
+                        self.login(password)
+                    );
+                }
             }
         }
         if self.tls.is_some() {
@@ -195,8 +249,8 @@ impl Kafka {
     fn client_properties(&self, home: &Home) -> String {
         let mut properties = format!("security.protocol={}\n", self.protocol());
         if let Some(password) = &self.password {
-            let login = login(password);
-            properties += &format!("sasl.mechanism=PLAIN\nsasl.jaas.config={login};\n");
+            let (mechanism, login) = (self.mechanisms()[0], self.login(password));
+            properties += &format!("sasl.mechanism={mechanism}\nsasl.jaas.config={login};\n");
         }
         if self.tls.is_some() {
             properties += &self.trust(home);
@@ -228,6 +282,13 @@ impl Program for Kafka {
         }
         write("client.properties", &self.client_properties(home));
         let properties = write("server.properties", &self.properties(home));
+        let scram = self.password.iter().filter(|_| self.scram);
+        let users = scram.flat_map(|password| {
+            self.mechanisms().iter().flat_map(move |mechanism| {
+                let user = format!("{mechanism}=[name=fanfare,password={password}]");
+                ["--add-scram".to_owned(), user]
+            })
+        });
         process::run(
             java()
                 // Any id will do: the cluster has one node.
@@ -238,7 +299,8 @@ impl Program for Kafka {
                     "AAAAAAAAAAAAAAAAAAAAAA",
                     "-c",
                 ])
-                .arg(properties),
+                .arg(properties)
+                .args(users),
         );
     }
 
@@ -283,12 +345,6 @@ impl Tool {
         );
         String::from_utf8(done.stdout).expect("it prints text")
     }
-}
-
-/// What a client of the broker says who it is with, and where a listener's users begin.
-fn login(password: &str) -> String {
-    let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
-    format!("{module} required username=\"fanfare\" password=\"{password}\"")
 }
 
 /// A virtual machine that starts fast and is small, with Kafka in it.
