@@ -62,6 +62,8 @@ impl Folder {
 }
 
 impl Kit for Folder {
+    const NAME: &'static str = "durable";
+
     fn start() -> Self {
         Self::with(Sync::Process)
     }
@@ -108,6 +110,7 @@ crate::suite::tests!(Folder);
 crate::suite::tests!(Folder @ members:
     members_are_those_of_all_nodes
 );
+crate::kept::tests!(Folder);
 // One that is killed is shown with a process.
 crate::suite::tests!(Folder @ faults:
     a_server_that_stands_still_is_unavailable_and_loses_nothing
@@ -137,6 +140,26 @@ fn a_damaged_file_is_named_at_start() {
         fs::remove_file(kit.file("log")).unwrap();
         node.feed.start().await.unwrap();
         node.publish("news", "0").await.unwrap();
+    });
+}
+
+#[test]
+fn an_event_that_cannot_be_read_is_a_gap() {
+    run(async {
+        let kit = Folder::start();
+        let node = Node::start(&kit, "log").await;
+        let ids = node.publish_numbers("news", 0..3).await;
+        let (_, position) = ids[1].split_once('-').unwrap();
+        let other = Connection::open(kit.file("log")).unwrap();
+        let garble = format!("UPDATE events SET payload = '2t\nnewer' WHERE position = {position}");
+        assert_eq!(other.execute(&garble, []).unwrap(), 1);
+        // On a node that has not heard it.
+        let node = Node::start(&kit, "log").await;
+        let mut client = node.client(Some(&ids[0]), &["news"]).await;
+        assert_eq!(client.next().await, Heard::Gap("news".into()));
+        assert_eq!(client.data(1).await, ["2"]);
+        let mut client = node.client(Some(&ids[1]), &["news"]).await;
+        assert_eq!(client.data(1).await, ["2"]);
     });
 }
 

@@ -1,7 +1,6 @@
 //! What holds while something breaks, with every event accounted for.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -9,8 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fanfare::broker::BrokerError;
-use tokio::task::JoinHandle;
+use fanfare::broker::{BrokerError, Retention};
+use fanfare_tests::{
+    account::Account,
+    servers::proxy::{Middle, Proxy},
+};
+use tokio::task::{JoinHandle, block_in_place};
 
 use crate::{
     kit::{Kit, RETENTION, TIMEOUT},
@@ -22,6 +25,7 @@ macro_rules! tests {
         $crate::suite::tests!($kit @ faults:
             a_server_that_is_killed_loses_nothing_that_it_accepted
             a_server_that_stands_still_is_unavailable_and_loses_nothing
+            a_connection_that_is_cut_while_events_are_published_loses_nothing
             starting_fails_with_a_reason_and_may_be_tried_again
             a_node_that_ends_is_no_trouble_to_others
         );
@@ -31,44 +35,51 @@ pub(crate) use tests;
 
 /// Nodes under load: on each, some publish, and some listen.
 pub struct Load {
+    /// What carries the events.
+    broker: &'static str,
     nodes: Vec<Arc<Node>>,
-    clients: Vec<JoinHandle<(Client, Vec<Heard>)>>,
+    clients: Vec<Listening>,
     publishers: Vec<JoinHandle<usize>>,
     stop: Arc<AtomicBool>,
     /// Publications that were accepted so far.
     accepted: Arc<AtomicUsize>,
+    /// The longest time until all went on after a fault.
+    slowest: Duration,
 }
 
-/// What became of it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Account {
-    accepted: usize,
-    lost: usize,
-    twice: usize,
-    gaps: usize,
-    reordered: usize,
+/// A client that listens.
+struct Listening {
+    /// How much it has heard so far.
+    count: Arc<AtomicUsize>,
+    task: JoinHandle<(Client, Vec<Heard>)>,
 }
 
 const PUBLISHERS: usize = 3;
 const CHANNELS: [&str; 2] = ["x", "y"];
+/// More than is published while a node is away.
+const ALL: Retention = Retention {
+    events: 50_000,
+    ..RETENTION
+};
+/// Events that have to be accepted, and heard by everybody, before all goes on.
+const ON: usize = 50;
 
 impl Load {
-    pub async fn start(kit: &impl Kit) -> Self {
+    pub async fn start<K: Kit>(kit: &K) -> Self {
         let mut load = Self {
+            broker: K::NAME,
             nodes: Vec::new(),
             clients: Vec::new(),
             publishers: Vec::new(),
             stop: Arc::default(),
             accepted: Arc::default(),
+            slowest: Duration::ZERO,
         };
         for _ in 0..2 {
-            let node = Arc::new(Node::start(kit, "log").await);
+            let node = Arc::new(Node::with(kit, "log", ALL).await);
             for _ in 0..2 {
-                let mut client = node.client(None, &CHANNELS).await;
-                load.clients.push(tokio::spawn(async move {
-                    let heard = client.until("end").await;
-                    (client, heard)
-                }));
+                let client = node.client(None, &CHANNELS).await;
+                load.clients.push(Listening::start(client));
             }
             load.nodes.push(node);
         }
@@ -80,7 +91,7 @@ impl Load {
                     let mut count = 0;
                     while !stop.load(Ordering::Relaxed) {
                         let channel = CHANNELS[count % CHANNELS.len()];
-                        let id = format!("{number}.{publisher}-{count}");
+                        let id = id(number, publisher, count);
                         // Under the same id until it is accepted: where nobody can know whether it was, that is safe.
                         while let Err(error) = node.publish_own(channel, &id).await {
                             assert!(matches!(error, BrokerError::Unavailable(_)), "{error}");
@@ -98,107 +109,104 @@ impl Load {
         load
     }
 
-    /// Waits until so many more were accepted, and returns how long that took.
-    pub async fn more(&self, events: usize) -> Duration {
+    /// Waits until so many more were accepted and everybody has heard as many more, and returns how long that took.
+    async fn more(&self, events: usize) -> Duration {
         let begun = Instant::now();
-        let enough = self.accepted.load(Ordering::Relaxed) + events;
-        while self.accepted.load(Ordering::Relaxed) < enough {
-            assert!(begun.elapsed() < Duration::from_secs(60), "nothing goes on");
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        let counts = self.clients.iter().map(|client| &client.count);
+        let counts = counts.chain([&self.accepted]);
+        let wanted = counts.map(|count| (count, count.load(Ordering::Relaxed) + events));
+        for (count, wanted) in wanted.collect::<Vec<_>>() {
+            while count.load(Ordering::Relaxed) < wanted {
+                assert!(begun.elapsed() < Duration::from_secs(60), "nothing goes on");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         }
         begun.elapsed()
     }
 
-    pub async fn end(self, what: &str) -> Account {
+    /// Waits until all goes on after a fault.
+    pub async fn goes_on(&mut self) {
+        self.slowest = self.slowest.max(self.more(ON).await);
+    }
+
+    /// Ends it, and reports what became of all events.
+    pub async fn end(self, fault: &str) -> Account {
         self.stop.store(true, Ordering::Relaxed);
-        let mut counts = Vec::new();
-        for publisher in self.publishers {
-            counts.push(publisher.await.unwrap());
+        let mut accepted = Vec::new();
+        for (number, publisher) in self.publishers.into_iter().enumerate() {
+            let count = publisher.await.unwrap();
+            let (node, publisher) = (number / PUBLISHERS, number % PUBLISHERS);
+            accepted.extend((0..CHANNELS.len()).map(|channel| {
+                let counts = (channel..count).step_by(CHANNELS.len());
+                let ids = counts.map(|count| id(node, publisher, count));
+                ids.collect::<Vec<_>>()
+            }));
         }
         // On one channel, after all that was on the other one: each client hears both in one order.
-        let mut account = Account {
-            accepted: counts.iter().sum(),
-            ..Account::default()
-        };
-        let ended = Instant::now();
         for channel in CHANNELS {
             self.nodes[0].publish(channel, "end").await.unwrap();
         }
+        let mut all = Vec::new();
         for client in self.clients {
-            let (mut client, mut heard) = client.await.unwrap();
+            let (mut client, mut heard) = client.task.await.unwrap();
             heard.extend(client.until("end").await);
-            account.add(&heard, &counts);
+            all.push(heard);
         }
-        println!(
-            "{what}: {account:?}, the last was heard {:?} after",
-            ended.elapsed()
-        );
+        let heard = |heard: &'_ Heard| match heard {
+            Heard::Event(id, _) => Some(id.clone()),
+            Heard::Gap(_) => None,
+        };
+        let all: Vec<Vec<_>> = all
+            .iter()
+            .map(|client| client.iter().map(heard).collect())
+            .collect();
+        let all = all
+            .iter()
+            .map(|client| client.iter().map(|id| id.as_deref()));
+        let account = Account::new(&accepted, all);
+        account.report(self.broker, fault, self.slowest);
         account
     }
 }
 
-impl Account {
-    fn add(&mut self, heard: &[Heard], counts: &[usize]) {
-        let mut times: HashMap<&str, usize> = HashMap::new();
-        let mut newest: HashMap<(&str, &str), usize> = HashMap::new();
-        for heard in heard {
-            let Heard::Event(id, _) = heard else {
-                self.gaps += 1;
-                continue;
-            };
-            let known = times.entry(id).or_default();
-            *known += 1;
-            if *known > 1 {
-                self.twice += 1;
-                continue;
+impl Listening {
+    fn start(mut client: Client) -> Self {
+        let count = Arc::<AtomicUsize>::default();
+        let counted = count.clone();
+        let task = tokio::spawn(async move {
+            let mut heard = Vec::new();
+            loop {
+                match client.next().await {
+                    Heard::Event(_, data) if data == "end" => return (client, heard),
+                    next => heard.push(next),
+                }
+                counted.fetch_add(1, Ordering::Relaxed);
             }
-            let (publisher, number) = id.split_once('-').unwrap();
-            let number: usize = number.parse().unwrap();
-            let channel = CHANNELS[number % CHANNELS.len()];
-            let before = newest.insert((publisher, channel), number);
-            self.reordered += usize::from(before > Some(number));
-        }
-        for (publisher, count) in counts.iter().enumerate() {
-            let (node, publisher) = (publisher / PUBLISHERS, publisher % PUBLISHERS);
-            let ids = (0..*count).map(|number| format!("{node}.{publisher}-{number}"));
-            self.lost += ids.filter(|id| !times.contains_key(id.as_str())).count();
-        }
+        });
+        Self { count, task }
     }
+}
 
-    /// Nothing is lost in silence, and nothing is heard twice.
-    #[track_caller]
-    pub fn check_told(&self) {
-        assert!(self.lost == 0 || self.gaps > 0, "{self:?}");
-        assert_eq!((self.twice, self.reordered), (0, 0), "{self:?}");
-    }
-
-    /// Nothing is lost, and nothing is heard twice.
-    #[track_caller]
-    pub fn check(&self) {
-        let accepted = self.accepted;
-        let right = Self {
-            accepted,
-            ..Self::default()
-        };
-        assert_eq!(*self, right);
-    }
+/// What a publisher of a node publishes.
+fn id(node: usize, publisher: usize, count: usize) -> String {
+    format!("{node}.{publisher}-{count}")
 }
 
 pub async fn a_server_that_is_killed_loses_nothing_that_it_accepted<K: Kit>() {
     let mut kit = K::start_to_break();
-    let load = Load::start(&kit).await;
+    let mut load = Load::start(&kit).await;
     for _ in 0..3 {
         kit.kill();
         tokio::time::sleep(Duration::from_millis(300)).await;
         kit.restart();
-        println!("it goes on {:?} after the restart", load.more(50).await);
+        load.goes_on().await;
     }
     load.end("killed").await.check();
 }
 
 pub async fn a_server_that_stands_still_is_unavailable_and_loses_nothing<K: Kit>() {
     let kit = K::start_to_break();
-    let load = Load::start(&kit).await;
+    let mut load = Load::start(&kit).await;
     for frozen in [Duration::from_millis(500), 2 * TIMEOUT] {
         kit.freeze();
         let node = load.nodes[0].clone();
@@ -212,9 +220,28 @@ pub async fn a_server_that_stands_still_is_unavailable_and_loses_nothing<K: Kit>
             assert!(begun.elapsed() < 4 * TIMEOUT);
         }
         kit.thaw();
-        println!("it goes on {:?} after the thaw", load.more(50).await);
+        load.goes_on().await;
     }
     load.end("frozen").await.check();
+}
+
+pub async fn a_connection_that_is_cut_while_events_are_published_loses_nothing<K: Kit>() {
+    let proxy = Proxy::start("127.0.0.1:1");
+    let Some(kit) = K::start_behind(&proxy) else {
+        println!("{} has no connection that could be cut", K::NAME);
+        return;
+    };
+    let mut load = Load::start(&kit).await;
+    for round in 0..2 {
+        for middle in [Middle::Request, Middle::Between, Middle::Answer] {
+            // What one of the publishers sends, of either node.
+            let request = format!("{round}.1-");
+            proxy.cut_in(request.as_bytes(), middle);
+            block_in_place(|| proxy.wait_until_cut());
+            load.goes_on().await;
+        }
+    }
+    load.end("cut").await.check();
 }
 
 pub async fn starting_fails_with_a_reason_and_may_be_tried_again<K: Kit>() {

@@ -19,6 +19,7 @@ use fanfare_tests::{
 use tokio::runtime::Handle;
 
 use crate::{
+    kept::check_unreadable,
     kit::{Kit, RETENTION, TIMEOUT},
     members::{ids, until_unknown},
     nodes::{self, Heard, Node, name},
@@ -27,7 +28,10 @@ use crate::{
 /// A server, and topics of a test's own on it.
 struct Server {
     server: Running,
+    /// Where its brokers find it.
+    address: String,
     prefix: String,
+    mechanism: Mechanism,
     password: Option<String>,
     tls: Option<Tls>,
 }
@@ -65,9 +69,15 @@ impl Drop for Permit {
 
 impl Server {
     fn with(server: Running) -> Self {
+        let address = match &server {
+            Running::Shared(server) => server.address(),
+            Running::Own(server, _) => server.address(),
+        };
         Self {
             server,
+            address,
             prefix: format!("t{:x}.", rand()),
+            mechanism: Mechanism::Plain,
             password: None,
             tls: None,
         }
@@ -102,10 +112,10 @@ impl Server {
 
     fn settings(&self) -> Settings {
         Settings {
-            servers: vec![self.server().address()],
+            servers: vec![self.address.clone()],
             topic: Topic::Prefixed(self.prefix.clone()),
             login: self.password.clone().map(|password| Login {
-                mechanism: Mechanism::Plain,
+                mechanism: self.mechanism,
                 user: "fanfare".into(),
                 password,
             }),
@@ -117,6 +127,8 @@ impl Server {
 }
 
 impl Kit for Server {
+    const NAME: &'static str = "kafka";
+
     fn start() -> Self {
         let mut shared = SHARED.lock().unwrap();
         let server = shared.upgrade().unwrap_or_else(|| {
@@ -129,6 +141,17 @@ impl Kit for Server {
 
     fn start_to_break() -> Self {
         Self::own(Options::default())
+    }
+
+    fn start_behind(proxy: &Proxy) -> Option<Self> {
+        let kit = Self::own(Options {
+            behind: Some(proxy),
+            ..Options::default()
+        });
+        Some(Self {
+            address: proxy.address(),
+            ..kit
+        })
     }
 
     fn broker(&self, log: &str, retention: Retention) -> Box<dyn Broker> {
@@ -300,6 +323,75 @@ fn a_topic_with_several_partitions_is_refused() {
 }
 
 #[test]
+fn an_event_that_cannot_be_read_is_a_gap() {
+    nodes::run(async {
+        // What a node produced, and its data are garbled; and what another program produced, and is more than the app allows.
+        let large = "x".repeat((1 << 20) + 1);
+        for (headers, data) in [("fanfare-from:1-1,fanfare-data:json", "{"), ("a:b", &large)] {
+            let kit = Server::start();
+            let topic = kit.topic("log");
+            check_unreadable(&kit, || {
+                kit.server().produce_with(&topic, headers, "news", data);
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+fn an_event_that_is_too_large_for_the_topic_is_told_apart() {
+    nodes::run(async {
+        let kit = Arc::new(Server::start());
+        let (create, topic) = (kit.clone(), kit.topic("log"));
+        blocking(move || {
+            let server = create.server();
+            server.create_topic_with(&topic, 1, &["max.message.bytes=20000"]);
+        })
+        .await;
+        let node = Arc::new(Node::start(&*kit, "log").await);
+        let mut client = node.client(None, &["news"]).await;
+        let error = node.publish("news", &"x".repeat(30_000)).await.unwrap_err();
+        let BrokerError::TooLarge(text) = &error else {
+            panic!("{error:?}");
+        };
+        assert!(text.contains("30000 bytes"), "{text}");
+        assert!(
+            text.contains("`max.message.bytes` of 20000 bytes"),
+            "{text}"
+        );
+        // The limit is for what is sent together, and more waits than that.
+        let data = "x".repeat(1000);
+        let publishing = (0..200).map(|_| {
+            let (node, data) = (node.clone(), data.clone());
+            tokio::spawn(async move { node.publish("news", &data).await.unwrap() })
+        });
+        for published in publishing.collect::<Vec<_>>() {
+            published.await.unwrap();
+        }
+        assert_eq!(client.data(200).await, vec![data; 200]);
+    });
+}
+
+#[test]
+fn records_that_are_compressed_with_zstd_are_told() {
+    nodes::run(async {
+        let kit = Arc::new(Server::start());
+        let topic = kit.topic("log");
+        let produce = kit.clone();
+        blocking(move || {
+            let records = [("news", "0")];
+            produce
+                .server()
+                .produce_compressed(&topic, "zstd", &records);
+        })
+        .await;
+        let node = Node::new(&*kit, "log", RETENTION);
+        let error = node.feed.start().await.unwrap_err().to_string();
+        assert!(error.contains("gzip, snappy or lz4"), "{error}");
+    });
+}
+
+#[test]
 fn a_user_with_a_wrong_password_is_denied_and_it_is_not_shown() {
     nodes::run(async {
         let mut kit = Server::own(Options {
@@ -322,6 +414,35 @@ fn a_user_with_a_wrong_password_is_denied_and_it_is_not_shown() {
             assert!(text.contains(&kit.server().address()), "{text}");
             assert!(!text.contains("hush-hush"), "{text}");
         }
+    });
+}
+
+#[test]
+fn a_user_may_log_in_by_scram() {
+    nodes::run(async {
+        let mut kit = Server::own(Options {
+            password: Some("right"),
+            scram: true,
+            ..Options::default()
+        });
+        for mechanism in [Mechanism::ScramSha256, Mechanism::ScramSha512] {
+            kit.mechanism = mechanism;
+            kit.password = Some("right".into());
+            let node = Node::start(&kit, "log").await;
+            let mut client = node.client(None, &["news"]).await;
+            node.publish("news", "0").await.unwrap();
+            assert_eq!(client.data(1).await, ["0"]);
+
+            kit.password = Some("hush-hush".into());
+            let node = Node::new(&kit, "log", RETENTION);
+            let error = node.feed.start().await.unwrap_err();
+            assert!(matches!(error, BrokerError::Denied(_)), "{error}");
+            assert!(!error.to_string().contains("hush-hush"), "{error}");
+        }
+        kit.mechanism = Mechanism::Plain;
+        let node = Node::new(&kit, "log", RETENTION);
+        let error = node.feed.start().await.unwrap_err();
+        assert!(matches!(error, BrokerError::Denied(_)), "{error}");
     });
 }
 

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use fanfare::broker::{Broker, Retention};
+use fanfare_tests::servers::proxy::Proxy;
 
 /// What a test needs of a broker.
 pub trait Kit: Send + Sync + Sized + 'static {
+    /// What it is called in reports.
+    const NAME: &'static str;
+
     /// Starts a server of its own, which keeps what it accepted when it is killed and restarted.
     fn start() -> Self;
 
@@ -13,6 +17,12 @@ pub trait Kit: Send + Sync + Sized + 'static {
     /// one.
     fn start_to_break() -> Self {
         Self::start()
+    }
+
+    /// Starts one that its brokers reach over this proxy alone. `None` where there is no connection that could be cut, or
+    /// where servers send their clients on to one another.
+    fn start_behind(_proxy: &Proxy) -> Option<Self> {
+        None
     }
 
     /// A broker of a node, over the log of this name. Nothing that it is asked for takes longer than [`TIMEOUT`].

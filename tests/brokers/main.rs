@@ -4,6 +4,7 @@
 //! - [`nodes`]: nodes as brokers see them: a hub with clients, and a feed.
 //! - [`suite`]: what holds while nothing breaks.
 //! - [`members`]: who hears channels, across nodes.
+//! - [`kept`]: what is kept for clients that come back.
 //! - [`faults`]: what holds while something does, with every event accounted for.
 //! - [`feed`]: what a node does with a push that breaks, over a broker that does as it is told.
 //! - One module for each broker: its kit.
@@ -13,6 +14,7 @@ macro_rules! conformance {
     ($kit:ident) => {
         $crate::suite::tests!($kit);
         $crate::members::tests!($kit);
+        $crate::kept::tests!($kit);
         $crate::faults::tests!($kit);
     };
 }
@@ -42,6 +44,7 @@ mod durable;
 mod faults;
 mod feed;
 mod kafka;
+mod kept;
 mod kit;
 mod members;
 mod nats;

@@ -17,13 +17,14 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use crate::{
+    kept::check_unreadable,
     kit::{Kit, RETENTION, TIMEOUT},
     members::{ids, until_unknown},
     nodes::{Heard, Node, name, run},
 };
 
-/// A server whose streams are kept in files.
-struct Server(NatsServer);
+/// A server whose streams are kept in files, and where its brokers find it.
+struct Server(NatsServer, String);
 
 fn settings(url: &str) -> Settings {
     Settings {
@@ -39,12 +40,22 @@ fn broker(settings: Settings, log: &str, retention: Retention) -> Box<dyn Broker
 }
 
 impl Kit for Server {
+    const NAME: &'static str = "nats";
+
     fn start() -> Self {
-        Self(NatsServer::start())
+        let server = NatsServer::start();
+        let url = server.url();
+        Self(server, url)
+    }
+
+    fn start_behind(proxy: &Proxy) -> Option<Self> {
+        let server = NatsServer::start();
+        proxy.lead_to(&server.address());
+        Some(Self(server, format!("nats://{}", proxy.address())))
     }
 
     fn broker(&self, log: &str, retention: Retention) -> Box<dyn Broker> {
-        broker(settings(&self.0.url()), log, retention)
+        broker(settings(&self.1), log, retention)
     }
 
     breaks_as_its_server!();
@@ -145,13 +156,7 @@ fn what_others_publish_is_an_event_if_it_is_text() {
         let mut other = kit.0.connect();
         let subject = "fanfare.log.event.raum%201";
         let large = vec![b'x'; (1 << 20) - 1];
-        for payload in [
-            "from afar, größe\n".as_bytes(),
-            b"\xff\xfe",
-            b"1t\nno event",
-            b"",
-            b"2t\nnewer",
-        ] {
+        for payload in ["from afar, größe\n".as_bytes(), b"\xff\xfe", b""] {
             let ack = other.request(subject, payload).unwrap();
             assert!(ack["seq"].is_u64(), "{ack}");
         }
@@ -235,6 +240,49 @@ fn a_server_that_lost_everything_is_a_gap() {
         assert_eq!(client.next().await, Heard::Gap("news".into()));
         publish_at_last(&node, "news", "after").await;
         assert_eq!(client.data(1).await, ["after"]);
+    });
+}
+
+#[test]
+fn an_event_that_cannot_be_read_is_a_gap() {
+    run(async {
+        // Of another version, and garbled.
+        for payload in [b"2t\nnewer".as_slice(), b"1t\nno event"] {
+            let kit = Server::start();
+            check_unreadable(&kit, || {
+                let subject = "fanfare.log.event.news";
+                let ack = kit.0.connect().request(subject, payload);
+                assert!(ack.unwrap()["seq"].is_u64());
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+fn an_event_that_is_too_large_for_the_server_is_told_apart() {
+    run(async {
+        let kit = Server::start();
+        let node = Node::start(&kit, "log").await;
+        let mut client = node.client(None, &["news"]).await;
+        node.publish("news", "0").await.unwrap();
+        let large = "x".repeat(1 << 20);
+        for published in [
+            node.publish("news", &large).await,
+            node.publish_own("news", &large[..1000]).await,
+            node.publish("news", &large).await,
+        ] {
+            match published {
+                Ok(published) => assert_eq!(published.id.len(), 1000),
+                Err(BrokerError::TooLarge(text)) => {
+                    assert!(text.contains("max_payload` of 1048576 bytes"), "{text}");
+                    assert!(text.contains("message of 1048587 bytes"), "{text}");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        node.publish("news", "1").await.unwrap();
+        assert_eq!(client.data(3).await, ["0", &large[..1000], "1"]);
     });
 }
 

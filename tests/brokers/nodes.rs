@@ -66,8 +66,19 @@ impl Node {
         Self::over(kit.broker(log, retention), retention)
     }
 
+    /// A node that was started, and has room for so many bytes of all channels only.
+    pub async fn with_room(kit: &impl Kit, log: &str, bytes: usize) -> Self {
+        let node = Self::over_with_room(kit.broker(log, RETENTION), RETENTION, bytes);
+        node.feed.start().await.unwrap();
+        node
+    }
+
     /// A node over this broker.
     pub fn over(broker: Box<dyn Broker>, retention: Retention) -> Self {
+        Self::over_with_room(broker, retention, 64 << 20)
+    }
+
+    fn over_with_room(broker: Box<dyn Broker>, retention: Retention, bytes: usize) -> Self {
         let engine = Engine::new(&delivery::Settings {
             shards: 2,
             connections: 10_000,
@@ -78,7 +89,7 @@ impl Node {
         let settings = Settings {
             history_events: retention.events,
             history_bytes: 64 << 20,
-            history_total_bytes: 64 << 20,
+            history_total_bytes: bytes,
             history_age: retention.age,
             queue_bytes: 64 << 20,
             connections: 10_000,

@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio_postgres::{Client, NoTls};
 
 use crate::{
+    kept::check_unreadable,
     kit::{Kit, RETENTION, TIMEOUT},
     nodes::{self, Heard, Node, numbers},
 };
@@ -66,8 +67,17 @@ impl Server {
 }
 
 impl Kit for Server {
+    const NAME: &'static str = "postgres";
+
     fn start() -> Self {
         Self::with(Options::default())
+    }
+
+    fn start_behind(proxy: &Proxy) -> Option<Self> {
+        let mut kit = Self::start();
+        proxy.lead_to(&kit.server.address());
+        kit.url = format!("postgres://fanfare@{}/postgres", proxy.address());
+        Some(kit)
     }
 
     fn broker(&self, log: &str, retention: Retention) -> Box<dyn Broker> {
@@ -103,6 +113,20 @@ async fn insert(application: &Client, channel: &str, data: &str) {
 /// Waits, and lets the nodes go on.
 fn wait_until(what: &str, condition: impl FnMut() -> bool) {
     tokio::task::block_in_place(|| wait::until_true(what, condition));
+}
+
+#[test]
+fn an_event_that_cannot_be_read_is_a_gap() {
+    nodes::run(async {
+        let kit = Server::start();
+        check_unreadable(&kit, || {
+            kit.server.ask(
+                "SELECT fanfare.publish('log', 0, 1000, '10 minutes', ARRAY['news'], ARRAY[NULL], ARRAY[NULL], \
+                 ARRAY['\\xff'::bytea], ARRAY[false], ARRAY[NULL::bigint])",
+            );
+        })
+        .await;
+    });
 }
 
 #[test]

@@ -15,10 +15,11 @@ use fanfare_tests::servers::{
 
 use crate::{
     faults::Load,
+    kept::check_unreadable,
     kit::{Kit, RETENTION, TIMEOUT},
     nodes::{Node, run},
 };
-use tokio::time::sleep;
+use tokio::{task::block_in_place, time::sleep};
 
 /// A server that writes all that it acknowledges to a file.
 const PERSISTENT: Options<'_> = Options {
@@ -45,24 +46,34 @@ fn url(address: &str) -> RedisUrl {
     RedisUrl::parse(&format!("redis://{address}")).unwrap()
 }
 
-/// One server.
-struct One<const VALKEY: bool>(RedisServer);
+/// One server, and where its brokers find it.
+struct One<const VALKEY: bool>(RedisServer, String);
 
 impl<const VALKEY: bool> Kit for One<VALKEY> {
+    const NAME: &'static str = if VALKEY { "valkey" } else { "redis" };
+
     fn start() -> Self {
         let software = if VALKEY {
             Software::Valkey
         } else {
             Software::Redis
         };
-        Self(RedisServer::start_with(Options {
+        let server = RedisServer::start_with(Options {
             software,
             ..PERSISTENT
-        }))
+        });
+        let address = server.address();
+        Self(server, address)
+    }
+
+    fn start_behind(proxy: &Proxy) -> Option<Self> {
+        let Self(server, address) = Self::start();
+        proxy.lead_to(&address);
+        Some(Self(server, proxy.address()))
     }
 
     fn broker(&self, log: &str, retention: Retention) -> Box<dyn Broker> {
-        broker(url(&self.0.address()), log, retention)
+        broker(url(&self.1), log, retention)
     }
 
     breaks_as_its_server!();
@@ -76,6 +87,21 @@ mod alone {
 mod valkey {
     type Server = super::One<true>;
     conformance!(Server);
+}
+
+#[test]
+fn an_event_that_cannot_be_read_is_a_gap() {
+    run(async {
+        let kit = One::<false>::start();
+        let script = include_str!("../../host/src/broker/redis/scripts/publish.lua");
+        let (events, age) = ("1000", RETENTION.age.as_micros().to_string());
+        check_unreadable(&kit, || {
+            let publish = ["EVAL", script, "2", "{log}", "{log}:e:news", "{log}:p:news"];
+            let newer = ["news", "2t\nnewer", events, &age, "PUBLISH"];
+            kit.0.ask(&[&publish[..], &newer].concat());
+        })
+        .await;
+    });
 }
 
 #[test]
@@ -104,7 +130,7 @@ fn an_event_whose_answer_is_lost_is_accepted_once() {
             };
             // Others have heard it, and the answer is on its way.
             assert_eq!(client.data(1).await, std::slice::from_ref(&id));
-            tokio::task::block_in_place(|| proxy.wait_until_held(Way::ToClient));
+            block_in_place(|| proxy.wait_until_held(Way::ToClient));
             proxy.cut();
             proxy.resume(Way::ToClient);
             let published = publishing.await.unwrap();
@@ -139,6 +165,8 @@ mod cluster {
     }
 
     impl Kit for Server {
+        const NAME: &'static str = "redis-cluster";
+
         fn start() -> Self {
             Self(RedisCluster::start_with(PERSISTENT))
         }
@@ -181,6 +209,8 @@ mod sentinel {
     struct Servers(Sentinels);
 
     impl Kit for Servers {
+        const NAME: &'static str = "redis-sentinel";
+
         fn start() -> Self {
             Self(Sentinels::start_with(1, PERSISTENT))
         }
@@ -210,32 +240,31 @@ mod sentinel {
         a_client_that_goes_to_another_node_goes_on_where_it_was
     );
 
-    /// What the replica had not heard of yet is lost with the primary: then that is told.
-    #[test]
-    fn what_is_lost_with_a_primary_is_told() {
-        run(async {
-            let mut kit = Servers::start();
-            let load = Load::start(&kit).await;
-            kit.kill();
-            println!(
-                "it goes on {:?} after the replica took over",
-                load.more(50).await
-            );
-            let account = load.end("primary lost").await;
-            account.check_told();
-        });
-    }
+    mod faults {
+        use super::*;
 
-    #[test]
-    fn a_fail_over_is_survived() {
-        run(async {
-            let kit = Servers::start();
-            let load = Load::start(&kit).await;
-            tokio::task::block_in_place(|| kit.0.fail_over());
-            println!("it goes on {:?} after the fail-over", load.more(50).await);
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            let account = load.end("failed over").await;
-            account.check_told();
-        });
+        /// What the replica had not heard of yet is lost with the primary: then that is told.
+        #[test]
+        fn what_is_lost_with_a_primary_is_told() {
+            run(async {
+                let mut kit = Servers::start();
+                let mut load = Load::start(&kit).await;
+                kit.kill();
+                load.goes_on().await;
+                load.end("primary-killed").await.check_told();
+            });
+        }
+
+        #[test]
+        fn a_fail_over_is_survived() {
+            run(async {
+                let kit = Servers::start();
+                let mut load = Load::start(&kit).await;
+                block_in_place(|| kit.0.fail_over());
+                load.goes_on().await;
+                sleep(Duration::from_millis(200)).await;
+                load.end("failed-over").await.check_told();
+            });
+        }
     }
 }

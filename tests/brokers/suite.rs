@@ -2,10 +2,8 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use fanfare::broker::Retention;
-
 use crate::{
-    kit::{Kit, RETENTION},
+    kit::Kit,
     nodes::{Heard, Node, name, numbers},
 };
 
@@ -19,10 +17,6 @@ macro_rules! tests {
             one_id_is_a_place_on_every_channel
             ids_of_guests_are_places_too
             clients_come_back_while_others_publish
-            what_is_not_kept_any_more_is_a_gap
-            what_has_grown_too_old_is_a_gap
-            an_unknown_id_is_a_gap
-            the_newest_events_are_history
             a_node_listens_only_while_somebody_hears
             channels_come_and_go_while_others_publish
             logs_of_other_names_are_not_heard
@@ -30,10 +24,12 @@ macro_rules! tests {
         );
     };
     ($kit:ident @ $module:ident: $($test:ident)*) => {
-        $(#[test]
-        fn $test() {
-            $crate::nodes::run($crate::$module::$test::<$kit>());
-        })*
+        mod $module {
+            $(#[test]
+            fn $test() {
+                $crate::nodes::run($crate::$module::$test::<super::$kit>());
+            })*
+        }
     };
 }
 pub(crate) use tests;
@@ -255,81 +251,6 @@ pub async fn clients_come_back_while_others_publish<K: Kit>() {
             assert_eq!(own.collect::<Vec<_>>(), numbers(0..EVENTS));
         }
     }
-}
-
-pub async fn what_is_not_kept_any_more_is_a_gap<K: Kit>() {
-    let kit = K::start();
-    let few = Retention {
-        events: 10,
-        ..RETENTION
-    };
-    let (a, b) = (
-        Node::with(&kit, "log", few).await,
-        Node::with(&kit, "log", few).await,
-    );
-    let ids = a.publish_numbers("news", 0..30).await;
-    // A broker may keep more than it must.
-    let mut client = b.client(Some(&ids[25]), &["news"]).await;
-    assert_eq!(client.data(4).await, numbers(26..30));
-    let mut client = b.client(Some(&ids[2]), &["news"]).await;
-    a.publish("news", "end").await.unwrap();
-    let heard = client.until("end").await;
-    let (gap, rest) = heard.split_first().unwrap();
-    match gap {
-        Heard::Gap(channel) => {
-            assert_eq!(channel, "news");
-            assert!(rest.len() >= 9, "{rest:?}");
-        }
-        // It kept all of it; then this has to show it.
-        Heard::Event(..) => assert_eq!(heard.len(), 27, "{heard:?}"),
-    }
-}
-
-pub async fn what_has_grown_too_old_is_a_gap<K: Kit>() {
-    let kit = K::start();
-    let short = Retention {
-        age: Duration::from_secs(1),
-        ..RETENTION
-    };
-    let (a, b) = (
-        Node::with(&kit, "log", short).await,
-        Node::with(&kit, "log", short).await,
-    );
-    let ids = a.publish_numbers("news", 0..3).await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    let ids = [ids, a.publish_numbers("news", 3..5).await].concat();
-    let mut client = b.client(Some(&ids[3]), &["news"]).await;
-    assert_eq!(client.data(1).await, ["4"]);
-    let mut client = b.client(Some(&ids[0]), &["news"]).await;
-    assert_eq!(client.next().await, Heard::Gap("news".into()));
-}
-
-pub async fn an_unknown_id_is_a_gap<K: Kit>() {
-    let kit = K::start();
-    let node = Node::start(&kit, "log").await;
-    node.publish("news", "0").await.unwrap();
-    for unknown in ["nonsense", "r123456789-17", "0123456789-3"] {
-        let mut client = node.client(Some(unknown), &["news"]).await;
-        assert_eq!(client.next().await, Heard::Gap("news".into()), "{unknown}");
-        node.publish("news", "end").await.unwrap();
-        assert_eq!(client.until("end").await, []);
-    }
-}
-
-pub async fn the_newest_events_are_history<K: Kit>() {
-    let kit = K::start();
-    let (a, b) = (
-        Node::start(&kit, "log").await,
-        Node::start(&kit, "log").await,
-    );
-    assert_eq!(b.feed.history(&name("news"), 10).await.unwrap(), []);
-    let ids = a.publish_numbers("news", 0..7).await;
-    for (limit, first) in [(3, 4), (7, 0), (100, 0)] {
-        let history = b.feed.history(&name("news"), limit).await.unwrap();
-        let found: Vec<_> = history.iter().map(|event| event.id().unwrap()).collect();
-        assert_eq!(found, ids[first..]);
-    }
-    assert_eq!(b.feed.history(&name("news"), 0).await.unwrap(), []);
 }
 
 pub async fn a_node_listens_only_while_somebody_hears<K: Kit>() {

@@ -7,10 +7,11 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fanfare::broker::durable::{Store, Sync};
+use fanfare_tests::account::Account;
 
 use super::{ALL, CHANNELS, Folder};
 use crate::{
@@ -164,10 +165,11 @@ async fn kept(node: &Node) -> HashMap<&'static str, Vec<String>> {
     kept
 }
 
-fn a_process_that_is_killed_loses_nothing_that_it_accepted(sync: Sync) {
+fn a_process_that_is_killed_loses_nothing_that_it_accepted(sync: Sync, fault: &'static str) {
     run(async move {
         let kit = Folder::with(sync);
         let mut said: Vec<(String, String)> = Vec::new();
+        let mut slowest = Duration::ZERO;
         for round in 1..=4 {
             let mut other = Other::start(&kit.file("log"), sync);
             // Somewhere in a transaction.
@@ -187,7 +189,9 @@ fn a_process_that_is_killed_loses_nothing_that_it_accepted(sync: Sync) {
             assert!(killed, "it ended by itself");
             drop(other);
 
+            let killed = Instant::now();
             let node = Node::with(&kit, "log", ALL).await;
+            slowest = slowest.max(killed.elapsed());
             let kept = kept(&node).await;
             let mut places = HashMap::new();
             for (channel, ids) in &kept {
@@ -235,6 +239,13 @@ fn a_process_that_is_killed_loses_nothing_that_it_accepted(sync: Sync) {
             // The next process is to have it.
             drop((client, node));
         }
+        // As was seen above, each of them is there once.
+        let account = Account {
+            accepted: said.len(),
+            delivered: said.len(),
+            ..Account::default()
+        };
+        account.report(Folder::NAME, fault, slowest);
     });
 }
 
@@ -244,14 +255,18 @@ fn rand_below(limit: usize) -> usize {
     (RandomState::new().hash_one(0) % limit as u64) as usize
 }
 
-#[test]
-fn a_process_that_is_killed_loses_nothing() {
-    a_process_that_is_killed_loses_nothing_that_it_accepted(Sync::Process);
-}
+mod faults {
+    use super::*;
 
-#[test]
-fn a_process_that_is_killed_loses_nothing_that_is_on_the_disk() {
-    a_process_that_is_killed_loses_nothing_that_it_accepted(Sync::Power);
+    #[test]
+    fn a_process_that_is_killed_loses_nothing() {
+        a_process_that_is_killed_loses_nothing_that_it_accepted(Sync::Process, "killed");
+    }
+
+    #[test]
+    fn a_process_that_is_killed_loses_nothing_that_is_on_the_disk() {
+        a_process_that_is_killed_loses_nothing_that_it_accepted(Sync::Power, "killed-power");
+    }
 }
 
 #[test]
