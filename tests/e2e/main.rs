@@ -28,6 +28,7 @@ mod deploy_refused;
 mod deploy_versions;
 mod dev;
 mod examples;
+mod faults;
 mod forgetting;
 mod framing;
 mod hostile;
