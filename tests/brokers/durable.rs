@@ -151,8 +151,9 @@ fn an_event_that_cannot_be_read_is_a_gap() {
         let ids = node.publish_numbers("news", 0..3).await;
         let (_, position) = ids[1].split_once('-').unwrap();
         let other = Connection::open(kit.file("log")).unwrap();
-        let garble = format!("UPDATE events SET payload = '2t\nnewer' WHERE position = {position}");
-        assert_eq!(other.execute(&garble, []).unwrap(), 1);
+        let garble = "UPDATE events SET payload = ?1 WHERE position = ?2";
+        let newer = (b"2t\nnewer".as_slice(), position.parse::<i64>().unwrap());
+        assert_eq!(other.execute(garble, newer).unwrap(), 1);
         // On a node that has not heard it.
         let node = Node::start(&kit, "log").await;
         let mut client = node.client(Some(&ids[0]), &["news"]).await;

@@ -184,7 +184,7 @@ fn rows_are_found_without_a_notification_and_from_before_the_log() {
 }
 
 #[test]
-fn rows_that_are_no_events_are_refused_or_skipped() {
+fn rows_that_are_no_events_are_refused_and_one_that_is_too_large_is_a_gap() {
     nodes::run(async {
         let kit = Server::start();
         let node = Node::start(&kit, "log").await;
@@ -209,9 +209,12 @@ fn rows_that_are_no_events_are_refused_or_skipped() {
             assert!(refused.is_err(), "{statement}");
         }
         insert(&application, "x", "0").await;
+        // More than the app allows.
         insert(&application, "x", &"x".repeat(2 << 20)).await;
         insert(&application, "x", "1").await;
-        assert_eq!(client.data(2).await, ["0", "1"]);
+        assert_eq!(client.data(1).await, ["0"]);
+        assert_eq!(client.next().await, Heard::Gap("x".into()));
+        assert_eq!(client.data(1).await, ["1"]);
         let last = node.publish("y", "elsewhere").await.unwrap().id;
         let mut again = node.client(Some(&last), &["x"]).await;
         insert(&application, "x", "2").await;
