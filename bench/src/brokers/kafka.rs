@@ -29,9 +29,7 @@ use rdkafka::{
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
-use super::{
-    Bare, Flood, Later, Pass, SETUP, SIZE, Server, Started, TIMEOUT, folder, program, text,
-};
+use super::{Bare, Flood, Later, Pass, SETUP, SIZE, Server, Started, TIMEOUT, folder, program};
 use crate::{
     contenders::repository,
     process::{Process, free_address},
@@ -240,4 +238,9 @@ impl Pass for Produced {
             Ok(took)
         })
     }
+}
+
+/// The path as an argument.
+fn text(path: &Path) -> String {
+    path.display().to_string()
 }

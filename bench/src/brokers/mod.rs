@@ -25,12 +25,7 @@ mod redis;
 mod throughput;
 
 use std::{
-    future::Future,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    pin::Pin,
-    process::ExitCode,
-    time::Duration,
+    future::Future, net::SocketAddr, path::PathBuf, pin::Pin, process::ExitCode, time::Duration,
 };
 
 use anyhow::{Result, bail};
@@ -265,9 +260,4 @@ fn program(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
 fn folder(name: &str) -> Result<tempfile::TempDir> {
     let prefix = format!("fanfare-bench-{name}-");
     Ok(tempfile::TempDir::with_prefix(prefix)?)
-}
-
-/// The path as an argument.
-fn text(path: &Path) -> String {
-    path.display().to_string()
 }

@@ -220,8 +220,8 @@ impl PresenceLog for Arc<PresenceTopic> {
     }
 
     fn largest(&self) -> usize {
-        // A topic takes as much unless it is set to less, and no message has to be as large.
-        1 << 20
+        // A topic takes twice as much unless it is set to less, and no message has to be as large.
+        512 * 1024
     }
 
     fn timeout(&self) -> Duration {
