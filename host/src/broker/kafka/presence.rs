@@ -146,12 +146,11 @@ impl PresenceReader {
         while !self.stopped() {
             match self.consumer.poll(LOOK) {
                 None => {}
-                Some(Ok(message)) => {
-                    // Another app may say something there too.
-                    if message.key() == Some(self.topic.log.as_bytes()) {
-                        self.replica.read(message.payload().unwrap_or_default());
-                    }
+                Some(Ok(message)) if message.key() == Some(self.topic.log.as_bytes()) => {
+                    self.replica.read(message.payload().unwrap_or_default());
                 }
+                // Another app says something there too.
+                Some(Ok(_)) => {}
                 Some(Err(KafkaError::PartitionEOF(_))) => self.replica.caught_up(),
                 Some(Err(error)) => match code(&error) {
                     // A server is away, and comes back or another one takes over; or the group, which is not used.

@@ -121,7 +121,8 @@ impl Says {
         let (mut joined, mut left) = (MembersOf::new(), MembersOf::new());
         for (_, change) in last {
             let members = if change.joined { &joined } else { &left };
-            if !room.take(members, &change.channel) && !(joined.is_empty() && left.is_empty()) {
+            let is_empty = joined.is_empty() && left.is_empty();
+            if !room.take(members, &change.channel) && !is_empty {
                 said.push(Self::Changes {
                     joined: std::mem::take(&mut joined),
                     left: std::mem::take(&mut left),
