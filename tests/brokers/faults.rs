@@ -12,6 +12,7 @@ use fanfare::broker::{BrokerError, Retention};
 use fanfare_tests::{
     account::Account,
     servers::proxy::{Middle, Proxy},
+    wait::PATIENCE,
 };
 use tokio::task::{JoinHandle, block_in_place};
 
@@ -176,7 +177,8 @@ impl Listening {
         let task = tokio::spawn(async move {
             let mut heard = Vec::new();
             loop {
-                match client.next().await {
+                // A server may take its time to start again.
+                match client.next_within(3 * PATIENCE).await {
                     Heard::Event(_, data) if data == "end" => return (client, heard),
                     next => heard.push(next),
                 }

@@ -166,6 +166,11 @@ impl Node {
 impl Client {
     /// The next thing that it hears.
     pub async fn next(&mut self) -> Heard {
+        self.next_within(PATIENCE).await
+    }
+
+    /// The same, where it may take so long.
+    pub async fn next_within(&mut self, patience: Duration) -> Heard {
         loop {
             if let Some((id, heard)) = self.events.pop_front() {
                 self.last = id.or(self.last.take());
@@ -174,7 +179,7 @@ impl Client {
                     None => continue,
                 }
             }
-            let next = tokio::time::timeout(PATIENCE, self.body.next()).await;
+            let next = tokio::time::timeout(patience, self.body.next()).await;
             let bytes = next
                 .expect("nothing more is heard")
                 .expect("the stream ended");
@@ -251,7 +256,7 @@ pub fn run(test: impl Future<Output = ()> + Send + 'static) {
         .unwrap();
     let test: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(test);
     runtime.block_on(async {
-        tokio::spawn(tokio::time::timeout(6 * PATIENCE, test))
+        tokio::spawn(tokio::time::timeout(9 * PATIENCE, test))
             .await
             .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
             .expect("the test does not end")
