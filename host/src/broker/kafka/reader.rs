@@ -190,7 +190,7 @@ impl Reader {
                 Some(Code::NotImplemented | Code::BadCompression) => {
                     Err(self.clients.unavailable(
                         "records are compressed in a way that this node cannot read; have them produced without \
-                         compression, or with gzip, snappy or lz4",
+                         compression, or with gzip, snappy, lz4 or zstd",
                     ))
                 }
                 _ => Err(self.clients.error("reading the log failed", &error)),
