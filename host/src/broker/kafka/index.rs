@@ -59,6 +59,8 @@ pub(super) struct Index {
 struct Epoch {
     name: String,
     base: u64,
+    /// The place of the first mark that gave the log this name.
+    began: u64,
     /// The place of the newest mark that counts, and its time.
     marked: u64,
     time: u64,
@@ -259,17 +261,36 @@ impl Index {
         if anew {
             self.forget();
         }
+        let began = match &self.epoch {
+            Some(known) if !anew => known.began,
+            _ => marked,
+        };
         self.epoch = Some(Epoch {
             name,
             base,
+            began,
             marked,
             time,
         });
         anew
     }
 
+    /// The log is another one than the one that was read up to this position: what is there from before it was given its
+    /// name may not be all that there was, and who heard the other one up to there is to be told so.
+    pub(super) fn forget_up_to(&mut self, position: u64) {
+        let began = self.epoch.as_ref().map_or(0, |epoch| epoch.began);
+        let known = self.place(position).map_or(0, |place| place + 1);
+        self.floor = self.floor.max(began).max(known);
+        while let Some((place, channel)) = self.oldest.first_key_value()
+            && *place <= self.floor
+        {
+            let channel = channel.clone();
+            self.evict(&channel);
+        }
+    }
+
     /// Forgets all that was read.
-    pub(super) fn forget(&mut self) {
+    fn forget(&mut self) {
         self.floor = self.newest;
         self.channels.clear();
         self.oldest.clear();

@@ -238,3 +238,28 @@ fn an_event_that_cannot_be_read_is_missing_until_it_would_be_gone() {
     log.event("news", "");
     assert_eq!(log.page("weather", after).1, log.index.newest() - 1);
 }
+
+#[test]
+fn of_another_log_only_what_may_be_missing_is_told_as_a_gap() {
+    // The first node named it, with positions above those that it had told of the one before.
+    let log = || {
+        let mut log = Log::new();
+        log.event("news", "");
+        log.mark("new", 100, 0);
+        for _ in 0..2 {
+            log.event("news", "");
+        }
+        log
+    };
+    // This node had heard less of the old one: what came before the name may not be all.
+    let mut less = log();
+    less.index.forget_up_to(99);
+    assert_eq!(less.page("news", 99), (vec![103, 104], 102));
+    assert_eq!(less.page("news", 103), (vec![104], 0));
+    // This one had heard more: positions up to there are of other events for who heard them.
+    let mut more = log();
+    more.index.forget_up_to(102);
+    assert_eq!(more.page("news", 102), (vec![104], 103));
+    assert_eq!(more.page("news", 103), (vec![104], 0));
+    assert_eq!(more.page("sport", 102), (vec![], 103));
+}

@@ -154,8 +154,7 @@ impl Reader {
                 continue;
             }
             if renamed {
-                // What was before the mark may not be all that there was.
-                index.forget();
+                index.forget_up_to(before);
             }
             drop(state);
             self.progress.epoch = Some(epoch);
