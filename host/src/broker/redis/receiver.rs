@@ -306,6 +306,7 @@ impl Receiver {
                     Entry::Occupied(mut leaving) if *leaving.get() > 1 => *leaving.get_mut() -= 1,
                     Entry::Occupied(leaving) => {
                         leaving.remove();
+                        self.give_back();
                     }
                     // Nobody asked for it.
                     Entry::Vacant(_) => {
@@ -356,6 +357,19 @@ impl Receiver {
         }
         // One server pushes over one connection, in the order in which it accepts.
         self.sink.complete(message.position);
+    }
+
+    /// What very many channels took is not kept for ever.
+    fn give_back(&mut self) {
+        if self.channels.len() < self.channels.capacity() / 8 {
+            self.channels.shrink_to(self.channels.len() * 2);
+        }
+        if self.leaving.len() < self.leaving.capacity() / 8 {
+            self.leaving.shrink_to(self.leaving.len() * 2);
+        }
+        if self.waiting.len() < self.waiting.capacity() / 8 {
+            self.waiting.shrink_to(self.waiting.len() * 2);
+        }
     }
 
     /// Does what was asked for, in order, with as few commands as can be.
