@@ -10,6 +10,7 @@
 //! - [`outlet`]: one connection: what waits for it, where it goes, when it is due.
 //! - [`queue`], [`group`], [`wheel`]: what waits, who hears, and when.
 //! - [`tally`]: what was delivered, until it is counted.
+//! - [`Delivery`]: what belongs to the response of a connection.
 //! - [`body`]: the way through the HTTP library, where a socket cannot be taken over.
 //! - [`admission`]: how many clients there may be.
 
@@ -20,6 +21,7 @@ mod group;
 mod inbox;
 pub mod outlet;
 mod queue;
+mod response;
 mod shard;
 mod tally;
 mod wheel;
@@ -28,7 +30,7 @@ pub(super) mod worker;
 
 use std::{
     io,
-    net::{IpAddr, TcpStream},
+    net::IpAddr,
     num::NonZero,
     sync::{
         Arc, OnceLock, Weak,
@@ -41,19 +43,18 @@ use std::{
 use mio::Waker;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
+pub use self::response::Delivery;
 use self::{
     admission::Admission,
-    body::{Body, Feed},
     command::Command,
     inbox::Inbox,
-    outlet::{Framing, Seat, Ticks},
+    outlet::Ticks,
     wheel::{NEVER, Tick, ticks},
     work::Work,
     worker::Worker,
 };
-use super::{Hub, HubError, connection::Timing, slab::Slots};
+use super::{HubError, connection::Timing, slab::Slots};
 
 /// Deliveries that may wait to be put into the queues of a shard's connections. Past it publishers wait: a node that
 /// is busy must not take more than it can deliver.
@@ -150,16 +151,6 @@ struct Told {
 /// The shards that have to be woken.
 #[derive(Debug, Default)]
 pub(super) struct Wakes(Vec<u16>);
-
-/// What belongs to the response of a connection. Dropping it says that the client is gone.
-#[derive(Debug)]
-pub struct Delivery {
-    engine: Engine,
-    hub: Hub,
-    outlet: OutletId,
-    /// The socket was taken over.
-    taken: bool,
-}
 
 impl Settings {
     /// As many shards as suit this machine: half of its cores. Most of what a delivery costs is spent by the system,
@@ -451,55 +442,6 @@ impl Drop for Stop {
             if handle.inbox.push(Told { command, cost: 0 }) {
                 self.0.wake(index as u16);
             }
-        }
-    }
-}
-
-// === impl Delivery ===
-
-impl Delivery {
-    pub(super) fn new(engine: Engine, hub: Hub, outlet: OutletId) -> Self {
-        Self {
-            engine,
-            hub,
-            outlet,
-            taken: false,
-        }
-    }
-
-    /// Writes to this socket from now on. The head of the response must have left, and nothing else may use the
-    /// socket. The seat is given back when it is closed.
-    pub fn take_over(mut self, stream: TcpStream, framing: Framing, seat: Seat) {
-        self.taken = true;
-        let command = Command::TakeOver {
-            outlet: self.outlet.number,
-            stream,
-            framing,
-            seat,
-        };
-        self.engine.tell_now(self.outlet.shard, command);
-    }
-
-    /// The body of the response, for a library to write. `abort` is cancelled where the client does not read and the
-    /// socket is to be dropped.
-    pub fn into_body(self, abort: CancellationToken) -> Body {
-        let feed = Arc::new(Feed::new(self.hub.clone(), abort));
-        let command = Command::Feed {
-            outlet: self.outlet.number,
-            feed: feed.clone(),
-        };
-        self.engine.tell_now(self.outlet.shard, command);
-        Body::new(feed, self)
-    }
-}
-
-impl Drop for Delivery {
-    fn drop(&mut self) {
-        if !self.taken {
-            let command = Command::Gone {
-                outlet: self.outlet.number,
-            };
-            self.engine.tell_now(self.outlet.shard, command);
         }
     }
 }
