@@ -31,8 +31,8 @@ impl Older {
 
     /// Whether all events after one position and up to another one are here, as far as the broker has them.
     pub fn covers(&self, after: u64, through: u64) -> bool {
-        // What was let go for one client may be there for another.
-        let has_begun = self.after == after || self.after.max(self.missing) <= after;
+        // Whoever comes back from before what is missing is told of the same gap.
+        let has_begun = self.after <= after || after < self.missing;
         has_begun && through <= self.through
     }
 
