@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     process,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use mio::event::Event;
 use tracing::error;
 
 use super::{
-    Shared, Told,
+    LITTLE, Shared, Told,
     command::Command,
     shard::Shard,
     wheel::{TICK, Tick},
@@ -93,11 +93,17 @@ impl Work {
 
     /// Does what was told to a shard whose thread sleeps. True if the thread can sleep on, as it did.
     pub(super) fn turn_while_asleep(&mut self) -> bool {
-        if self.last.elapsed() < QUIET {
+        let now = Instant::now();
+        let handle = &self.shared.shards[self.index as usize];
+        let due = self.next_tick();
+        // Timers are the thread's, and so is what came to be much meanwhile.
+        if now.duration_since(self.last) < QUIET
+            || due.is_some_and(|due| due <= self.shared.tick(now))
+            || handle.backlog.load(Ordering::Relaxed) > LITTLE
+        {
             return false;
         }
         let _abort = AbortOnPanic;
-        let due = self.next_tick();
         self.turn(None);
         let comes_earlier = match (self.next_tick(), due) {
             (Some(next), Some(due)) => next < due,
