@@ -191,9 +191,13 @@ impl PresenceReader {
             .offsets_for_times(asked, limit)
             .map_err(failed)?;
         let found = found.find_partition(topic, PARTITION);
-        Ok(match found.map(|found| found.offset()) {
-            Some(Offset::Offset(offset)) => offset.clamp(low, high),
-            _ => high,
+        // Where nothing is as new as that, this node's clock may be ahead.
+        Ok(match found {
+            Some(found) if found.error().is_ok() => match found.offset() {
+                Offset::Offset(offset) => offset.clamp(low, high),
+                _ => low,
+            },
+            _ => low,
         })
     }
 

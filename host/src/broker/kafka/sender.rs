@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -32,6 +32,8 @@ pub(super) struct Sender {
     topic: String,
     /// The largest record that the topic takes, in bytes, as far as that is known.
     largest: AtomicUsize,
+    /// Records are sent one by one: the topic took less than was sent together, and nobody knows what it takes.
+    alone: AtomicBool,
     producer: Mutex<Producing>,
 }
 
@@ -42,17 +44,20 @@ impl Sender {
             clients,
             topic,
             largest: AtomicUsize::new(UNKNOWN),
+            alone: AtomicBool::new(false),
             producer,
         })
     }
 
     /// The topic takes no larger records than this. The limit is one of what is sent together as well.
     pub(super) fn bound(&self, largest: usize) -> Result<(), BrokerError> {
-        let before = self.largest.swap(largest, Ordering::Relaxed);
-        if before.min(BATCH_BYTES) != largest.min(BATCH_BYTES) {
-            let new = self.new_producer()?;
+        let was_alone = self.alone.swap(false, Ordering::Relaxed);
+        let before = self.largest.load(Ordering::Relaxed);
+        if was_alone || before.min(BATCH_BYTES) != largest.min(BATCH_BYTES) {
+            let new = self.clients.producer(largest.min(BATCH_BYTES))?;
             drop_elsewhere(std::mem::replace(&mut *self.producer.lock(), new));
         }
+        self.largest.store(largest, Ordering::Relaxed);
         Ok(())
     }
 
@@ -103,6 +108,15 @@ impl Sender {
             ),
             Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize) => {
                 let limit = match self.largest.load(Ordering::Relaxed) {
+                    // It may have been the others that it was sent with.
+                    UNKNOWN if bytes < BATCH_BYTES / 2 => {
+                        self.send_alone();
+                        return self.clients.unavailable(
+                            "more was sent together than the topic takes, which is not known, because the user may not \
+                             describe its configuration; the event was not accepted, publish it again: from now on \
+                             each is sent by itself",
+                        );
+                    }
                     UNKNOWN => String::new(),
                     largest => format!(" of {largest} bytes"),
                 };
@@ -140,8 +154,25 @@ impl Sender {
     }
 
     fn new_producer(&self) -> Result<Producing, BrokerError> {
-        let largest = self.largest.load(Ordering::Relaxed);
-        self.clients.producer(largest.min(BATCH_BYTES))
+        let together = match self.alone.load(Ordering::Relaxed) {
+            true => 1,
+            false => self.largest.load(Ordering::Relaxed).min(BATCH_BYTES),
+        };
+        self.clients.producer(together)
+    }
+
+    /// Sends records one by one from now on.
+    fn send_alone(&self) {
+        if self.alone.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        match self.new_producer() {
+            Ok(new) => drop_elsewhere(std::mem::replace(&mut *self.producer.lock(), new)),
+            Err(error) => {
+                tracing::warn!(%error, "the producer cannot be made anew yet");
+                self.alone.store(false, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Makes the producer anew where it has failed for good: it can, when what it knows of its own records and what the
