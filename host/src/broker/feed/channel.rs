@@ -147,7 +147,7 @@ impl Channel {
     pub(super) fn begin(&mut self, position: u64, to: &impl Deliver) -> bool {
         self.phase = Phase::Behind;
         self.through = position;
-        self.gap = position;
+        self.gap = self.gap.max(position);
         if !self.follows_on(position) {
             return false;
         }
@@ -212,6 +212,11 @@ impl Channel {
         let news = gap > self.gap;
         self.gap = self.gap.max(gap);
         news
+    }
+
+    /// A gap up to here was told, or nothing from before is known.
+    pub(super) fn gap(&self) -> u64 {
+        self.gap
     }
 
     fn let_go(&mut self) {

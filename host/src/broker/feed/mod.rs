@@ -361,6 +361,10 @@ async fn open(core: Weak<Core>, channel: ChannelName) {
         Ok(position) => {
             core.space.begin(&channel, position);
             let live = entry.begin(position, &core.listeners(&channel));
+            // What could not be read, and came before there was anybody to be told.
+            if entry.gap() > position {
+                core.space.gap(&channel, entry.gap());
+            }
             entry.opened.send_replace(Some(Ok(())));
             if entry.users == 0 && core.space.subscribers(&channel) == 0 {
                 // Whoever wanted it has given up.
