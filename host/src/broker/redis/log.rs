@@ -174,7 +174,8 @@ impl Log {
         event_data: usize,
     ) -> Result<Page, RedisError> {
         let [_, age] = &self.retention;
-        let (events, after) = (self.events(channel), after.to_string());
+        let (events, position) = (self.events(channel), after);
+        let after = after.to_string();
         let mut limit = limit;
         let answer = loop {
             let count = limit.to_string();
@@ -186,11 +187,18 @@ impl Log {
                 answer => break answer?,
             }
         };
-        let page = self.page(channel, answer, event_data);
+        let page = self.page(channel, position, answer, event_data);
         page.ok_or_else(|| self.odd("reading"))
     }
 
-    fn page(&self, channel: &ChannelName, answer: Value, event_data: usize) -> Option<Page> {
+    /// What was read after a position.
+    fn page(
+        &self,
+        channel: &ChannelName,
+        after: u64,
+        answer: Value,
+        event_data: usize,
+    ) -> Option<Page> {
         let [last, missing, now, entries, more] = parts(answer)?;
         let mut missing = number(&missing)?;
         let (last, now) = (number(&last)?, number(&now)?);
@@ -198,7 +206,7 @@ impl Log {
             return None;
         };
         let more = number(&more)? == 1;
-        let mut through = last;
+        let mut through = if more { after } else { last };
         let mut events = Vec::with_capacity(entries.len());
         for entry in entries {
             // Others may have written it: then it is none of ours.
@@ -210,7 +218,7 @@ impl Log {
             };
             let position = message.position;
             if more {
-                through = position;
+                through = through.max(position);
             }
             let age = Duration::from_micros(now.saturating_sub(position));
             match self.placed(channel, &message, age, event_data) {
@@ -218,6 +226,10 @@ impl Log {
                 // A node of another version may have accepted it: clients are to know that they miss it.
                 None => missing = position,
             }
+        }
+        if more && through <= after {
+            // It would be read again for ever.
+            return None;
         }
         self.newest.saw(last);
         Some(Page {

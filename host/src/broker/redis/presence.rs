@@ -38,6 +38,8 @@ struct Node {
     name: String,
     /// The connection over which it has said that it lives.
     known: Option<u64>,
+    /// Since it has this name, it has told of members.
+    has_told: bool,
     /// What it was called before: to be forgotten once all is told anew.
     former: Vec<String>,
 }
@@ -127,12 +129,13 @@ impl Members {
         channel: &ChannelName,
         limit: usize,
     ) -> Result<(u64, Vec<String>), BrokerError> {
-        let node = self.node().name;
+        let node = self.node();
         let (nodes, counts) = (self.log.key("nodes"), self.log.key(&format!("c:{channel}")));
         let members = self.log.key(&format!("m:{channel}:"));
         let limit = limit.to_string();
         let keys = [nodes.as_bytes(), counts.as_bytes()];
-        let arguments = [node.as_bytes(), members.as_bytes(), limit.as_bytes()];
+        let mut arguments = vec![members.as_bytes(), limit.as_bytes(), node.name.as_bytes()];
+        arguments.extend(node.former.iter().map(|name| name.as_bytes()));
         let answer = self.log.run(&READ, &keys, &arguments).await?;
         let read = || {
             let Value::Array(parts) = answer else {
@@ -174,7 +177,7 @@ impl Presence for Members {
             base.as_bytes(),
         ];
         // Not before all is told anew: or channels would be vacated, and occupied again.
-        let former = node.former.iter().filter(|_| node.known.is_some());
+        let former = node.former.iter().filter(|_| node.has_told);
         arguments.extend(former.map(|name| name.as_bytes()));
         let answer = self.log.run(&RENEW, &keys, &arguments).await?;
         let mut told = self.told(answer)?;
@@ -186,7 +189,8 @@ impl Presence for Members {
                 told.forgotten = true;
                 current.known = Some(connection);
             }
-            (false, Some(_)) => current.former.clear(),
+            (false, Some(_)) if node.has_told => current.former.clear(),
+            (false, Some(_)) => {}
         }
         Ok(told)
     }
@@ -201,7 +205,8 @@ impl Presence for Members {
                 false => batch.left.push(name),
             }
         }
-        let node = &self.node().name;
+        let node = self.node().name;
+        let node = &node;
         let calls = batches.into_iter();
         let calls = calls.map(|(channel, batch)| self.tell_of(node, channel, batch));
         let mut calls = stream::iter(calls).buffer_unordered(CALLS);
@@ -215,6 +220,10 @@ impl Presence for Members {
                 // What the others did is known by this alone.
                 Err(error) => all.failed = Some(error),
             }
+        }
+        if !all.forgotten && all.failed.is_none() {
+            let mut current = self.node.lock();
+            current.has_told |= current.name == *node;
         }
         Ok(all)
     }
@@ -237,6 +246,7 @@ impl Node {
         Self {
             name: format!("{:016x}", rand::random::<u64>()),
             known: None,
+            has_told: false,
             former: Vec::new(),
         }
     }

@@ -19,8 +19,6 @@
 -- What is too old is dropped when the age of a channel's events passes another such part of what it may be, and what is
 -- too much when it is more by such a part: not each time, because that takes a good part of what all the rest takes.
 local STEPS = 8
--- So many are dropped at a time.
-local DROPPED = 100
 
 local log = redis.call('HMGET', KEYS[1], 'last', 'epoch')
 local last, epoch = tonumber(log[1]), log[2]
@@ -28,7 +26,8 @@ if not last then
   return false
 end
 local time = redis.call('TIME')
-local position = math.max(time[1] * 1000000 + time[2], last + 1)
+local now = time[1] * 1000000 + time[2]
+local position = math.max(now, last + 1)
 local age = tonumber(ARGV[5])
 local oldest = math.max(0, position - age)
 if KEYS[3] then
@@ -39,28 +38,37 @@ if KEYS[3] then
 end
 local text = string.format('%.0f', position)
 redis.call('HSET', KEYS[1], 'last', text)
-if KEYS[3] then
-  redis.call('HSET', KEYS[3], ARGV[2], text)
-  redis.call('PEXPIRE', KEYS[3], string.format('%.0f', math.ceil(age / 1000)))
-end
 
 local newest = redis.call('LINDEX', KEYS[2], -1)
 local previous = newest and string.match(newest, '^%d+')
 local message = text .. ' ' .. (previous or string.format('-%.0f', oldest)) .. ' ' .. epoch .. '\n' .. ARGV[3]
 local kept = redis.call('RPUSH', KEYS[2], message)
+-- Only what is kept is known by its id.
+if KEYS[3] then
+  redis.call('HSET', KEYS[3], ARGV[2], text)
+  redis.call('PEXPIRE', KEYS[3], string.format('%.0f', math.ceil(age / 1000)))
+end
 if kept > ARGV[4] + math.floor(ARGV[4] / STEPS) then
   redis.call('LTRIM', KEYS[2], -ARGV[4], -1)
+  kept = tonumber(ARGV[4])
 end
 local step = age / STEPS
-if not previous or math.floor(position / step) ~= math.floor(previous / step) then
+-- Positions that are ahead of the clock do not say how much time has passed.
+if not previous or position > now or math.floor(position / step) ~= math.floor(previous / step) then
   -- The last event before this is done again comes one step later at most.
   redis.call('PEXPIRE', KEYS[2], string.format('%.0f', math.ceil((age + step) / 1000)))
-  for _ = 1, DROPPED do
-    local first = redis.call('LINDEX', KEYS[2], 0)
-    if (tonumber(string.match(first, '^%d+')) or 0) > oldest then
-      break
+  local first, stop = 0, kept - 1
+  while first < stop do
+    local middle = math.floor((first + stop) / 2)
+    local entry = redis.call('LINDEX', KEYS[2], middle)
+    if (tonumber(string.match(entry, '^%d+')) or 0) > oldest then
+      stop = middle
+    else
+      first = middle + 1
     end
-    redis.call('LPOP', KEYS[2])
+  end
+  if first > 0 then
+    redis.call('LTRIM', KEYS[2], first, -1)
   end
 end
 redis.call(ARGV[6], ARGV[1], message)
