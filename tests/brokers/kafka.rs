@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 use crate::{
     kept::check_unreadable,
     kit::{Kit, RETENTION, TIMEOUT},
-    members::{ids, until_unknown},
+    members::{check_known_again, ids, until_unknown},
     nodes::{self, Heard, Node, name},
 };
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fanfare::{broker::BrokerError, hub::channel::ChannelName};
-use fanfare_tests::wait::PATIENCE;
+use fanfare_tests::{servers::proxy::Proxy, wait::PATIENCE};
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
@@ -150,10 +150,7 @@ pub async fn a_channel_is_told_of_once_by_nodes_that_race<K: Kit>() {
     if !kit.tells_members() {
         return;
     }
-    let mut nodes = Vec::new();
-    for _ in 0..3 {
-        nodes.push(Arc::new(Node::start(&kit, "log").await));
-    }
+    let nodes = three(&kit).await;
     let mut told = Told::of(&nodes);
     for round in 0..ROUNDS {
         let channel = format!("c{round}");
@@ -184,10 +181,7 @@ pub async fn what_a_dead_node_had_is_told_of_once<K: Kit>() {
     if !kit.tells_members() {
         return;
     }
-    let mut nodes = Vec::new();
-    for _ in 0..3 {
-        nodes.push(Arc::new(Node::start(&kit, "log").await));
-    }
+    let mut nodes = three(&kit).await;
     let mut told = Told::of(&nodes);
     let dies = nodes.pop().unwrap();
     let client = dies.client(None, &["of the dead", "of both"]).await;
@@ -213,4 +207,32 @@ pub async fn what_a_dead_node_had_is_told_of_once<K: Kit>() {
     }
     drop(both);
     told.assert_next("of both", false).await;
+}
+
+async fn three(kit: &impl Kit) -> Vec<Arc<Node>> {
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        nodes.push(Arc::new(Node::start(kit, "log").await));
+    }
+    nodes
+}
+
+/// Holds that a node whose way to the server is cut for longer than a lease is forgotten, and known again after it.
+pub async fn check_known_again(proxy: &Proxy, away: &Node, node: &Node) {
+    let clients = [
+        away.client(None, &["news"]).await,
+        node.client(None, &["news"]).await,
+    ];
+    for node in [node, away] {
+        node.until_members("news", &ids(&clients)).await;
+    }
+    proxy.refuse();
+    proxy.cut();
+    node.until_members("news", &ids(&clients[1..])).await;
+    // What it knew is too old by now.
+    until_unknown(away, &[]).await;
+    proxy.accept();
+    for node in [node, away] {
+        node.until_members("news", &ids(&clients)).await;
+    }
 }

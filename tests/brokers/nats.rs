@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use crate::{
     kept::check_unreadable,
     kit::{Kit, RETENTION, TIMEOUT},
-    members::{ids, until_unknown},
+    members::{check_known_again, ids, until_unknown},
     nodes::{Heard, Node, name, run},
 };
 
@@ -388,22 +388,7 @@ fn a_node_that_was_away_for_longer_than_a_lease_is_known_again() {
         let away = node(&settings(&format!("nats://{}", proxy.address())));
         away.feed.start().await.unwrap();
         let node = Node::start(&kit, "log").await;
-        let clients = [
-            away.client(None, &["news"]).await,
-            node.client(None, &["news"]).await,
-        ];
-        for node in [&node, &away] {
-            node.until_members("news", &ids(&clients)).await;
-        }
-        proxy.refuse();
-        proxy.cut();
-        node.until_members("news", &ids(&clients[1..])).await;
-        // What it knew is too old by now.
-        until_unknown(&away, &[]).await;
-        proxy.accept();
-        for node in [&node, &away] {
-            node.until_members("news", &ids(&clients)).await;
-        }
+        check_known_again(&proxy, &away, &node).await;
     });
 }
 

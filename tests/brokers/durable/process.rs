@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     env,
     io::{BufRead, BufReader, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -19,19 +19,16 @@ use crate::{
     nodes::{Heard, Node, name, run},
 };
 
-/// Where a process of [`of_another_process`] finds its file, and what it is to do.
+/// The test that another process runs: there it does what [`publish_for_ever`] does.
+const TEST: &str = "durable::process::another_process_is_refused";
+/// Where that process finds its file, and what it is to do.
 const FILE: &str = "FANFARE_DURABLE_FILE";
 const SYNC: &str = "FANFARE_DURABLE_SYNC";
 const LIMIT: &str = "FANFARE_DURABLE_LIMIT";
 
-/// Not a test: what another process runs, until it is killed or, where there is a limit, until nothing is accepted. It says
-/// each event that was accepted.
-#[test]
-#[ignore = "run by other tests, as a process of its own"]
-fn of_another_process() {
-    let Some(file) = env::var_os(FILE) else {
-        return;
-    };
+/// What another process does, until it is killed or, where there is a limit, until nothing is accepted. It says each event
+/// that was accepted.
+fn publish_for_ever(file: PathBuf) {
     let sync = match env::var(SYNC).as_deref() {
         Ok("power") => Sync::Power,
         _ => Sync::Process,
@@ -42,7 +39,7 @@ fn of_another_process() {
     };
     run(async move {
         let kit = Folder::with(sync);
-        let store = Store::new(file.into(), ALL, sync, TIMEOUT);
+        let store = Store::new(file, ALL, sync, TIMEOUT);
         kit.stores.lock().unwrap().insert("log".into(), store);
         let node = match Node::new(&kit, "log", ALL) {
             node if node.feed.start().await.is_ok() => Arc::new(node),
@@ -86,7 +83,7 @@ fn say(line: &str) {
     let _ = out.flush();
 }
 
-/// A process that runs [`of_another_process`].
+/// Another process.
 struct Other(Child);
 
 impl Other {
@@ -108,9 +105,8 @@ impl Other {
             Sync::Process => "process",
             Sync::Power => "power",
         };
-        let test = "durable::process::of_another_process";
         command
-            .args(["--exact", test, "--ignored", "--nocapture"])
+            .args(["--exact", TEST, "--nocapture"])
             .env(FILE, file)
             .env(SYNC, sync)
             // What it leaves when it is killed goes with the folder of the test.
@@ -271,6 +267,9 @@ mod faults {
 
 #[test]
 fn another_process_is_refused() {
+    if let Some(file) = env::var_os(FILE) {
+        return publish_for_ever(file.into());
+    }
     run(async {
         let kit = Folder::start();
         let mut other = Other::start(&kit.file("log"), Sync::Process);

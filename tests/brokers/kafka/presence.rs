@@ -80,21 +80,7 @@ fn a_node_that_was_away_for_longer_than_a_lease_is_known_again() {
         let away = Node::over(Box::new(broker), RETENTION);
         away.feed.start().await.unwrap();
         let node = Node::start(&kit, "log").await;
-        let clients = [
-            away.client(None, &["news"]).await,
-            node.client(None, &["news"]).await,
-        ];
-        for node in [&node, &away] {
-            node.until_members("news", &ids(&clients)).await;
-        }
-        proxy.refuse();
-        proxy.cut();
-        node.until_members("news", &ids(&clients[1..])).await;
-        until_unknown(&away, &[]).await;
-        proxy.accept();
-        for node in [&node, &away] {
-            node.until_members("news", &ids(&clients)).await;
-        }
+        check_known_again(&proxy, &away, &node).await;
     });
 }
 

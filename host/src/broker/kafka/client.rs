@@ -229,6 +229,20 @@ pub(super) fn code(error: &KafkaError) -> Option<Code> {
     }
 }
 
+/// Whether a server is away for now, and comes back or another one takes over; or it is about groups, which are not used.
+pub(super) fn passes(code: Code) -> bool {
+    matches!(
+        code,
+        Code::BrokerTransportFailure
+            | Code::Resolve
+            | Code::SSL
+            | Code::OperationTimedOut
+            | Code::GroupAuthorizationFailed
+            | Code::CoordinatorNotAvailable
+            | Code::NotCoordinator
+    )
+}
+
 /// Whether the user may not do it.
 pub(super) fn is_denied(code: Code) -> bool {
     matches!(

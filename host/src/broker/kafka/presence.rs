@@ -26,9 +26,8 @@ use super::{
         roster::{KEPT, Members, PresenceLog, Replica},
     },
     Settings,
-    client::{Clients, Consumer, code},
+    client::{Clients, Consumer, code, passes},
     sender::{PARTITION, Sender},
-    shared::now,
     topic,
 };
 
@@ -153,17 +152,8 @@ impl PresenceReader {
                 Some(Ok(_)) => {}
                 Some(Err(KafkaError::PartitionEOF(_))) => self.replica.caught_up(),
                 Some(Err(error)) => match code(&error) {
-                    // A server is away, and comes back or another one takes over; or the group, which is not used.
-                    Some(
-                        Code::BrokerTransportFailure
-                        | Code::AllBrokersDown
-                        | Code::Resolve
-                        | Code::SSL
-                        | Code::OperationTimedOut
-                        | Code::GroupAuthorizationFailed
-                        | Code::CoordinatorNotAvailable
-                        | Code::NotCoordinator,
-                    ) => {}
+                    Some(Code::AllBrokersDown) => {}
+                    Some(code) if passes(code) => {}
                     _ => return Err(failed(error)),
                 },
             }
@@ -180,25 +170,9 @@ impl PresenceReader {
         let limit = clients.timeout();
         let ends = self.consumer.fetch_watermarks(topic, PARTITION, limit);
         let (low, high) = ends.map_err(failed)?;
-        let kept = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
-        let time = i64::try_from(now().saturating_sub(kept)).unwrap_or(0);
-        let mut asked = TopicPartitionList::new();
-        asked
-            .add_partition_offset(topic, PARTITION, Offset::Offset(time))
-            .map_err(failed)?;
-        let found = self
-            .consumer
-            .offsets_for_times(asked, limit)
-            .map_err(failed)?;
-        let found = found.find_partition(topic, PARTITION);
+        let found = topic::first_since(clients, &self.consumer, topic, KEPT)?;
         // Where nothing is as new as that, this node's clock may be ahead.
-        Ok(match found {
-            Some(found) if found.error().is_ok() => match found.offset() {
-                Offset::Offset(offset) => offset.clamp(low, high),
-                _ => low,
-            },
-            _ => low,
-        })
+        Ok(found.unwrap_or(low).clamp(low, high))
     }
 
     /// Why nothing is read, and what it takes.

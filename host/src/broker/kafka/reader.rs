@@ -26,7 +26,7 @@ use tokio::runtime::Handle;
 
 use super::{
     super::{Accepted, BrokerError, Pushed, Retention, feed::Sink},
-    client::{Clients, Consumer, code},
+    client::{Clients, Consumer, code, passes},
     index::{Index, Taken},
     record::{self, Content, Record},
     sender::{PARTITION, Sender},
@@ -176,16 +176,7 @@ impl Reader {
                 Ok(Step::Nothing)
             }
             Some(Err(error)) => match code(&error) {
-                // One server of several is away; or the group, which is not used.
-                Some(
-                    Code::BrokerTransportFailure
-                    | Code::Resolve
-                    | Code::SSL
-                    | Code::OperationTimedOut
-                    | Code::GroupAuthorizationFailed
-                    | Code::CoordinatorNotAvailable
-                    | Code::NotCoordinator,
-                ) => Ok(Step::Nothing),
+                Some(code) if passes(code) => Ok(Step::Nothing),
                 Some(Code::AllBrokersDown) if self.progress.attaching => Ok(Step::Nothing),
                 Some(Code::NotImplemented | Code::BadCompression) => {
                     Err(self.clients.unavailable(

@@ -6,6 +6,7 @@ use std::{
 };
 
 use rdkafka::{
+    Offset, TopicPartitionList,
     admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     consumer::Consumer as _,
     error::{KafkaError, RDKafkaErrorCode as Code},
@@ -17,6 +18,8 @@ use super::{
     super::{BrokerError, Retention},
     Topic,
     client::{Clients, Consumer, RECORD_OVERHEAD, is_denied},
+    sender::PARTITION,
+    shared::now,
 };
 
 /// The longest name of a topic, in bytes.
@@ -231,6 +234,35 @@ fn check_settings(
         ))),
         _ => Ok(value("max.message.bytes").and_then(|bytes| bytes.parse().ok())),
     }
+}
+
+/// The offset of the first record that is no older than this, by the node's clock; `None` if there is none.
+pub(super) fn first_since(
+    clients: &Clients,
+    consumer: &Consumer,
+    topic: &str,
+    age: Duration,
+) -> Result<Option<i64>, BrokerError> {
+    let failed = |error: KafkaError| {
+        clients.error(&format!("the topic {topic} cannot be looked up"), &error)
+    };
+    let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    let time = i64::try_from(now().saturating_sub(age)).unwrap_or(0);
+    let mut asked = TopicPartitionList::new();
+    asked
+        .add_partition_offset(topic, PARTITION, Offset::Offset(time))
+        .map_err(failed)?;
+    let found = consumer.offsets_for_times(asked, clients.timeout());
+    let found = found.map_err(failed)?;
+    let Some(found) = found.find_partition(topic, PARTITION) else {
+        return Ok(None);
+    };
+    // Where it is an error, the offset is the time that was asked for.
+    found.error().map_err(failed)?;
+    Ok(match found.offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    })
 }
 
 #[cfg(test)]

@@ -10,12 +10,16 @@ use async_nats::{
     Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Request, Statistics, Subscriber,
     client::RequestErrorKind,
     connection::State,
-    jetstream::{self, response::Response},
+    jetstream::{
+        self,
+        consumer::{Consumer, pull},
+        response::Response,
+    },
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
-use tokio::{sync::watch, time::timeout};
+use tokio::{runtime::Handle, sync::watch, time::timeout};
 
 use super::{Settings, url::Login};
 use crate::{broker::BrokerError, trust::Trust};
@@ -160,6 +164,17 @@ impl Link {
 
     pub(super) fn is_up(&self) -> bool {
         self.client.connection_state() == State::Connected
+    }
+
+    /// Has the server forget a consumer that is not read any more. Does not wait: if it fails, the server forgets it by
+    /// itself.
+    pub(super) fn forget(&self, consumer: &Consumer<pull::Config>, runtime: &Handle) {
+        let context = self.context().clone();
+        let info = consumer.cached_info();
+        let (stream, name) = (info.stream_name.clone(), info.name.clone());
+        runtime.spawn(async move {
+            let _ = context.delete_consumer_from_stream(name, stream).await;
+        });
     }
 
     /// Tells whenever the connection has broken.
@@ -320,4 +335,11 @@ fn wait_before(attempt: usize) -> Duration {
     doubled
         .min(LONGEST_WAIT)
         .mul_f64(rand::random_range(0.5..1.0))
+}
+
+/// Waits until the connection breaks, for ever if there is none any more.
+pub(super) async fn broke(breaks: &mut watch::Receiver<u64>) {
+    if breaks.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }

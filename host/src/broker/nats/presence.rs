@@ -22,17 +22,14 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 use super::{
     super::{
         BrokerError,
         roster::{KEPT, PresenceLog, Replica},
     },
-    link::Failure,
+    link::{Failure, broke},
     log::Log,
     stream::{is_there, nanos_of, object},
 };
@@ -294,19 +291,6 @@ impl PresenceLog for PresenceStream {
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
-        let context = self.log.link.context().clone();
-        let info = self.consumer.cached_info();
-        let (stream, name) = (info.stream_name.clone(), info.name.clone());
-        self.log.runtime.spawn(async move {
-            // If it fails, the server forgets it by itself.
-            let _ = context.delete_consumer_from_stream(name, stream).await;
-        });
-    }
-}
-
-/// Waits until the connection breaks, for ever if there is none any more.
-async fn broke(breaks: &mut watch::Receiver<u64>) {
-    if breaks.changed().await.is_err() {
-        std::future::pending::<()>().await;
+        self.log.link.forget(&self.consumer, &self.log.runtime);
     }
 }

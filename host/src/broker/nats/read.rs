@@ -319,12 +319,6 @@ impl Reader<'_> {
 
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
-        let context = self.log.link.context().clone();
-        let info = self.consumer.cached_info();
-        let (stream, name) = (info.stream_name.clone(), info.name.clone());
-        self.log.runtime.spawn(async move {
-            // If it fails, the server forgets it by itself.
-            let _ = context.delete_consumer_from_stream(name, stream).await;
-        });
+        self.log.link.forget(&self.consumer, &self.log.runtime);
     }
 }

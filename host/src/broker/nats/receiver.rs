@@ -22,14 +22,14 @@ use async_nats::Subscriber;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     task::consume_budget,
     time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::{
     super::{BrokerError, Pushed, feed::Sink},
-    link::QUEUE,
+    link::{QUEUE, broke},
     log::{Content, Log},
     merged::Merged,
     names::LogStream,
@@ -445,12 +445,5 @@ impl Receiver {
             self.connection = self.log.link.number();
             self.publish_marker();
         }
-    }
-}
-
-/// Waits until the connection breaks, for ever if there is none any more.
-async fn broke(breaks: &mut watch::Receiver<u64>) {
-    if breaks.changed().await.is_err() {
-        std::future::pending::<()>().await;
     }
 }

@@ -358,11 +358,8 @@ impl Shared {
     /// Does what a shard that sleeps was told. False if its thread has to be woken, because there is more to do or it is
     /// being done.
     fn work_for(&self, shard: u16) -> bool {
-        let handle = &self.shards[shard as usize];
-        if handle.backlog.load(Ordering::Relaxed) > LITTLE {
-            return false;
-        }
-        let work = handle.work.get().and_then(Weak::upgrade);
+        let work = self.shards[shard as usize].work.get();
+        let work = work.and_then(Weak::upgrade);
         let done = work.map(|work| work.try_lock().map(|mut work| work.turn_while_asleep()));
         done.flatten().unwrap_or(false)
     }

@@ -96,7 +96,7 @@ impl Work {
         let now = Instant::now();
         let handle = &self.shared.shards[self.index as usize];
         let due = self.next_tick();
-        // Timers are the thread's, and so is what came to be much meanwhile.
+        // Timers are the thread's, and so is what is much.
         if now.duration_since(self.last) < QUIET
             || due.is_some_and(|due| due <= self.shared.tick(now))
             || handle.backlog.load(Ordering::Relaxed) > LITTLE
@@ -110,8 +110,8 @@ impl Work {
             (next, None) => next.is_some(),
             (None, Some(_)) => false,
         };
-        let inbox = &self.shared.shards[self.index as usize].inbox;
-        !self.is_over && !self.is_busy() && !comes_earlier && inbox.sleep()
+        let handle = &self.shared.shards[self.index as usize];
+        !self.is_over && !self.is_busy() && !comes_earlier && handle.inbox.sleep()
     }
 
     /// Whether the node ends.

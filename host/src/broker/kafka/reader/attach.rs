@@ -11,7 +11,6 @@ use super::{
         index::Index,
         record::{self, Mark},
         sender::PARTITION,
-        shared::now,
         topic,
     },
     LOOK, MARK, Reader, Step, place,
@@ -85,23 +84,9 @@ impl Reader {
     /// Where to begin: twice as far back as events are kept, because what is kept may have been published before under
     /// the same id; and so far that there is a mark, if somebody uses the log.
     fn start(&self, low: u64, high: u64) -> Result<u64, BrokerError> {
-        let failed = |error: KafkaError| self.clients.error("the log cannot be looked up", &error);
         let back = 2 * self.retention.age.max(2 * MARK);
-        let back = u64::try_from(back.as_millis()).unwrap_or(u64::MAX);
-        let time = i64::try_from(now().saturating_sub(back)).unwrap_or(0);
-        let mut asked = TopicPartitionList::new();
-        asked
-            .add_partition_offset(&self.topic, PARTITION, Offset::Offset(time))
-            .map_err(failed)?;
-        let found = self
-            .consumer
-            .offsets_for_times(asked, self.clients.timeout())
-            .map_err(failed)?;
-        let found = found.find_partition(&self.topic, PARTITION);
-        Ok(match found.map(|found| found.offset()) {
-            Some(Offset::Offset(offset)) => place(offset).clamp(low, high),
-            _ => high,
-        })
+        let found = topic::first_since(&self.clients, &self.consumer, &self.topic, back)?;
+        Ok(found.map_or(high, |offset| place(offset).clamp(low, high)))
     }
 
     fn assign(&self, offset: u64) -> Result<(), BrokerError> {
