@@ -40,7 +40,7 @@ struct Node {
     known: Option<u64>,
     /// Since it has this name, it has told of members.
     has_told: bool,
-    /// What it was called before: to be forgotten once all is told anew.
+    /// What it was called before, where it has told of members by that name: to be forgotten once all is told anew.
     former: Vec<String>,
 }
 
@@ -62,6 +62,11 @@ impl Members {
     #[cfg(test)]
     pub(super) fn node_name(&self) -> String {
         self.node().name
+    }
+
+    #[cfg(test)]
+    pub(super) fn former_names(&self) -> Vec<String> {
+        self.node().former
     }
 
     fn node(&self) -> Node {
@@ -205,8 +210,7 @@ impl Presence for Members {
                 false => batch.left.push(name),
             }
         }
-        let node = self.node().name;
-        let node = &node;
+        let node = &self.node().name;
         let calls = batches.into_iter();
         let calls = calls.map(|(channel, batch)| self.tell_of(node, channel, batch));
         let mut calls = stream::iter(calls).buffer_unordered(CALLS);
@@ -252,8 +256,9 @@ impl Node {
     }
 
     fn take_another_name(&mut self) {
-        let Self { name, former, .. } = std::mem::replace(self, Self::new());
-        self.former = former;
-        self.former.push(name);
+        let before = std::mem::replace(self, Self::new());
+        self.former = before.former;
+        // Else there is nothing to forget, however often the connection breaks.
+        self.former.extend(before.has_told.then_some(before.name));
     }
 }

@@ -341,6 +341,13 @@ async fn members_are_told_of_anew_over_another_connection() {
         || async { one.renew().await.is_ok_and(|told| told.forgotten) },
     )
     .await;
+    assert_eq!(one.former_names(), [former]);
+    // The other one has told nothing by its name.
+    until("the other one is back", || async {
+        other.renew().await.is_ok_and(|told| told.forgotten)
+    })
+    .await;
+    assert_eq!(other.former_names(), [""; 0]);
     // What it was called before counts until it has told, and it is not one of the others itself.
     assert_eq!(one.renew().await.unwrap(), Told::default());
     assert_eq!(one.others(&name("news")).await, Ok(0));
@@ -353,10 +360,7 @@ async fn members_are_told_of_anew_over_another_connection() {
     assert_eq!(told.occupancy, [(name("weather"), true)]);
     let vacated = one.renew().await.unwrap().occupancy;
     assert_eq!(vacated, [(name("sport"), false)]);
-    until("the other one is back", || async {
-        other.others(&name("news")).await.is_ok()
-    })
-    .await;
+    assert_eq!(one.former_names(), [""; 0]);
     for (channel, count) in [("news", 1), ("sport", 0), ("weather", 1)] {
         assert_eq!(other.others(&name(channel)).await, Ok(count), "{channel}");
     }
