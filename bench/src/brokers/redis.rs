@@ -12,6 +12,8 @@ use fanfare::{
     broker::{Broker, Retention, redis::Redis as RedisBroker},
     redis_pool::{Heard, Push, RedisClient, RedisPool, RedisUrl, Settings},
 };
+use futures_util::StreamExt as _;
+use redis::AsyncCommands as _;
 use tempfile::TempDir;
 
 use super::{
@@ -86,14 +88,27 @@ impl Server for Redis {
 
     fn bare(&self) -> Later<'_, Vec<Bare>> {
         Box::pin(async {
-            let client = Self::pool()?.connect(&self.url()?).await?;
-            let mut push = client.push().await?;
-            push.subscribe(&["bare".to_owned()]).await?;
+            let client = redis::Client::open(format!("redis://{}", self.address))?;
+            let publisher = client.get_multiplexed_async_connection().await?;
+            let mut subscriber = client.get_async_pubsub().await?;
+            subscriber.subscribe("bare").await?;
+            let own = Self::pool()?.connect(&self.url()?).await?;
+            let mut push = own.push().await?;
+            push.subscribe(&["own".to_owned()]).await?;
             push.next().await?;
-            Ok(vec![Bare {
-                what: "PUBLISH, SUBSCRIBE",
-                way: Box::new(PubSub { client, push }),
-            }])
+            Ok(vec![
+                Bare {
+                    what: "PUBLISH, SUBSCRIBE",
+                    way: Box::new(PubSub {
+                        publisher,
+                        subscriber,
+                    }),
+                },
+                Bare {
+                    what: "the same over a node's connections",
+                    way: Box::new(OwnPubSub { client: own, push }),
+                },
+            ])
         })
     }
 
@@ -154,11 +169,37 @@ impl ForANode for Redis {
 }
 
 struct PubSub {
+    publisher: redis::aio::MultiplexedConnection,
+    subscriber: redis::aio::PubSub,
+}
+
+impl Pass for PubSub {
+    fn pass<'a>(&'a mut self, payload: &'a [u8]) -> Later<'a, Duration> {
+        Box::pin(async move {
+            let begun = Instant::now();
+            let mut messages = self.subscriber.on_message();
+            let heard = async {
+                messages
+                    .next()
+                    .await
+                    .context("the subscription has ended")?;
+                Ok::<_, anyhow::Error>(begun.elapsed())
+            };
+            let published = self.publisher.publish("bare", payload);
+            let (published, heard): (redis::RedisResult<u64>, _) = tokio::join!(published, heard);
+            published?;
+            heard
+        })
+    }
+}
+
+/// Commands and pushes as a node has them.
+struct OwnPubSub {
     client: RedisClient,
     push: Push,
 }
 
-impl Pass for PubSub {
+impl Pass for OwnPubSub {
     fn pass<'a>(&'a mut self, payload: &'a [u8]) -> Later<'a, Duration> {
         Box::pin(async move {
             let begun = Instant::now();
@@ -167,7 +208,7 @@ impl Pass for PubSub {
                 ensure!(matches!(heard, Heard::Message { .. }), "another message");
                 Ok(begun.elapsed())
             };
-            let published = self.client.publish("bare", payload.to_vec());
+            let published = self.client.publish("own", payload.to_vec());
             let (published, heard) = tokio::join!(published, heard);
             published?;
             heard

@@ -1,14 +1,22 @@
 //! One socket that many callers share: commands go out in turn, and answers come back in the same order.
+//!
+//! Who finds nothing under way writes at once, on its own thread: waking the driver would take longer than writing. Where
+//! others wait for answers already, commands are left to the driver, which writes many at a time.
 
 use std::{
     collections::VecDeque,
-    io,
-    sync::atomic::{AtomicU64, Ordering},
+    fmt, io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker, ready},
 };
 
 use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncWrite, ReadHalf},
     sync::{mpsc, oneshot},
 };
 
@@ -18,6 +26,8 @@ use super::replies::{Replies, Reply};
 const QUEUE: usize = 256;
 /// Commands that are written at a time.
 const BATCH: usize = 64;
+/// What is kept of the room that commands took which were not written at once, in bytes.
+const KEPT: usize = 64 * 1024;
 /// How many lines there were.
 static LINES: AtomicU64 = AtomicU64::new(0);
 
@@ -25,6 +35,7 @@ static LINES: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug, Clone)]
 pub(super) struct Line {
     requests: mpsc::Sender<Request>,
+    shared: Arc<Shared>,
     /// Tells it from all others of this process.
     number: u64,
 }
@@ -39,17 +50,59 @@ struct Request {
     answer: oneshot::Sender<Reply>,
 }
 
+/// What callers and the driver share. Where both locks are held, that of the writer was taken first.
+#[derive(Debug)]
+struct Shared {
+    writer: Mutex<Writer>,
+    /// Who waits for an answer, in the order in which the commands were written.
+    waiting: Mutex<VecDeque<oneshot::Sender<Reply>>>,
+}
+
+/// The half of the socket that is written.
+struct Writer {
+    socket: Option<Pin<Box<dyn AsyncWrite + Send>>>,
+    /// What is to be written before anything else.
+    unwritten: Vec<u8>,
+    /// How much of that was written.
+    written: usize,
+    /// All of it was given to the socket, which may hold some of it back.
+    unflushed: bool,
+    /// Why nothing can be written any more, until the driver ends with it.
+    failed: Option<io::Error>,
+    /// Wakes the driver; `None` before it has begun and after it has ended: then nobody else writes either.
+    driver: Option<Waker>,
+}
+
+/// Ends what callers and the driver share, when the driver is dropped.
+struct End(Arc<Shared>);
+
 impl Line {
     /// A line over a connection, and what drives it: nothing moves unless that future runs, and it ends with why
     /// the connection ended.
     pub(super) fn new<S>(connection: Replies<S>) -> (Self, impl Future<Output = io::Error> + Send)
     where
-        S: AsyncRead + AsyncWrite + Send + Unpin,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (requests, receiver) = mpsc::channel(QUEUE);
         let number = LINES.fetch_add(1, Ordering::Relaxed);
-        let line = Self { requests, number };
-        (line, drive(connection, receiver))
+        let (replies, socket) = connection.split();
+        let shared = Arc::new(Shared {
+            writer: Mutex::new(Writer {
+                socket: Some(Box::pin(socket)),
+                unwritten: Vec::new(),
+                written: 0,
+                unflushed: false,
+                failed: None,
+                driver: None,
+            }),
+            waiting: Mutex::default(),
+        });
+        let line = Self {
+            requests,
+            shared: shared.clone(),
+            number,
+        };
+        (line, drive(replies, shared, receiver))
     }
 
     /// Tells it from all others of this process.
@@ -61,24 +114,56 @@ impl Line {
     /// not yet written when this future is dropped is not sent.
     pub(super) async fn call(&self, command: Vec<u8>) -> Result<Reply, Broken> {
         let (answer, answered) = oneshot::channel();
-        self.requests
-            .send(Request { command, answer })
-            .await
-            .map_err(|_| Broken)?;
+        let request = Request { command, answer };
+        if let Err(request) = self.write_at_once(request) {
+            self.requests.send(request).await.map_err(|_| Broken)?;
+        }
         answered.await.map_err(|_| Broken)
+    }
+
+    /// Writes a command if nothing is under way; else it is given back.
+    fn write_at_once(&self, request: Request) -> Result<(), Request> {
+        let Some(mut writer) = self.shared.writer.try_lock() else {
+            return Err(request);
+        };
+        // The driver takes requests from the queue under the lock: so none that came before is overtaken.
+        let is_idle = writer.is_idle()
+            && self.requests.capacity() == QUEUE
+            && self.shared.waiting.lock().is_empty();
+        let Some(driver) = writer.driver.clone().filter(|_| is_idle) else {
+            return Err(request);
+        };
+        let Request { command, answer } = request;
+        // Before it is written: its answer may come at once.
+        self.shared.waiting.lock().push_back(answer);
+        writer.unwritten = command;
+        writer.unflushed = true;
+        // Whatever is left then is the driver's, which is woken when the socket takes more.
+        match writer.poll_write(&mut Context::from_waker(&driver)) {
+            Poll::Ready(Err(error)) => {
+                writer.failed = Some(error);
+                driver.wake();
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        Ok(())
     }
 }
 
-async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
-    connection: Replies<S>,
-    requests: mpsc::Receiver<Request>,
+/// Ends when the connection has.
+async fn drive<S: AsyncRead + AsyncWrite>(
+    replies: Replies<ReadHalf<S>>,
+    shared: Arc<Shared>,
+    mut requests: mpsc::Receiver<Request>,
 ) -> io::Error {
-    let (replies, socket) = connection.split();
-    // Who waits for an answer, in the order in which the commands were written.
-    let waiting = Mutex::new(VecDeque::new());
+    let _end = End(shared.clone());
+    let write = std::future::poll_fn(|context| {
+        let mut writer = shared.writer.lock();
+        writer.poll_drive(context, &mut requests, &shared.waiting)
+    });
     let ended = tokio::select! {
-        ended = write(socket, requests, &waiting) => ended,
-        ended = read(replies, &waiting) => ended,
+        ended = write => ended,
+        ended = read(replies, &shared.waiting) => ended,
     };
     ended
         .err()
@@ -87,25 +172,79 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
 
 type Waiting = Mutex<VecDeque<oneshot::Sender<Reply>>>;
 
-async fn write<S: AsyncWrite>(
-    socket: WriteHalf<S>,
-    mut requests: mpsc::Receiver<Request>,
-    waiting: &Waiting,
-) -> io::Result<()> {
-    let mut socket = BufWriter::new(socket);
-    let mut batch = Vec::with_capacity(BATCH);
-    while requests.recv_many(&mut batch, BATCH).await > 0 {
-        for request in batch.drain(..) {
-            if request.answer.is_closed() {
-                // The caller has been told that it took too long: then it must not happen any more.
-                continue;
-            }
-            waiting.lock().push_back(request.answer);
-            socket.write_all(&request.command).await?;
+impl Writer {
+    /// Writes what callers have left and what they ask for, until nobody is left who could.
+    fn poll_drive(
+        &mut self,
+        context: &mut Context<'_>,
+        requests: &mut mpsc::Receiver<Request>,
+        waiting: &Waiting,
+    ) -> Poll<io::Result<()>> {
+        self.driver = Some(context.waker().clone());
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
         }
-        socket.flush().await?;
+        let mut batch = Vec::new();
+        loop {
+            ready!(self.poll_write(context))?;
+            if ready!(requests.poll_recv_many(context, &mut batch, BATCH)) == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            for Request { command, answer } in batch.drain(..) {
+                if answer.is_closed() {
+                    // The caller has been told that it took too long: then it must not happen any more.
+                    continue;
+                }
+                waiting.lock().push_back(answer);
+                self.unwritten.extend(command);
+                self.unflushed = true;
+            }
+        }
     }
-    Ok(())
+
+    /// Writes what is to be written.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(socket) = &mut self.socket else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        while self.written < self.unwritten.len() {
+            let rest = &self.unwritten[self.written..];
+            match ready!(socket.as_mut().poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.written += written,
+            }
+        }
+        self.written = 0;
+        self.unwritten.clear();
+        self.unwritten.shrink_to(KEPT);
+        if self.unflushed {
+            ready!(socket.as_mut().poll_flush(context))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.unwritten.is_empty() && !self.unflushed && self.failed.is_none()
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut writer = f.debug_struct("Writer");
+        writer.field("unwritten", &(self.unwritten.len() - self.written));
+        writer.finish_non_exhaustive()
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // The lines may live on, and are not to keep the connection open.
+        let mut writer = self.0.writer.lock();
+        (writer.socket, writer.driver) = (None, None);
+        // Under the lock: nobody writes any more and then waits for ever.
+        self.0.waiting.lock().clear();
+    }
 }
 
 async fn read<S: AsyncRead>(
@@ -133,7 +272,11 @@ async fn read<S: AsyncRead>(
 mod tests {
     use std::time::Duration;
 
-    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use futures_util::FutureExt as _;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        task::yield_now,
+    };
 
     use super::*;
 
@@ -166,6 +309,66 @@ mod tests {
                 .unwrap();
         });
         assert_eq!((a, b), (whole(":1\r\n"), whole("+two\r\n")));
+    }
+
+    #[tokio::test]
+    async fn who_finds_nothing_under_way_writes_at_once() {
+        let (line, driver, mut server) = line();
+        tokio::spawn(driver);
+        yield_now().await;
+        let mut first = std::pin::pin!(line.call(b"a".to_vec()));
+        assert!(first.as_mut().now_or_never().is_none());
+        let mut read = [0; 8];
+        assert_eq!(server.read(&mut read).now_or_never().unwrap().unwrap(), 1);
+        // While somebody waits for an answer, it is the driver that writes.
+        let mut second = std::pin::pin!(line.call(b"b".to_vec()));
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(server.read(&mut read).now_or_never().is_none());
+        expect(&mut server, "b").await;
+        server.write_all(b":1\r\n:2\r\n").await.unwrap();
+        let answers = tokio::join!(first, second);
+        assert_eq!(answers, (whole(":1\r\n"), whole(":2\r\n")));
+    }
+
+    #[tokio::test]
+    async fn what_the_socket_does_not_take_at_once_is_written_in_order() {
+        let (line, driver, mut server) = line();
+        tokio::spawn(driver);
+        yield_now().await;
+        let long = "a".repeat(5000);
+        let mut first = std::pin::pin!(line.call(long.clone().into()));
+        assert!(first.as_mut().now_or_never().is_none());
+        let second = line.call(b"b".to_vec());
+        let (first, second, ()) = tokio::join!(first, second, async {
+            expect(&mut server, &(long + "b")).await;
+            server.write_all(b":1\r\n:2\r\n").await.unwrap();
+        });
+        assert_eq!((first, second), (whole(":1\r\n"), whole(":2\r\n")));
+    }
+
+    #[tokio::test]
+    async fn who_wrote_at_once_is_told_when_the_connection_ends() {
+        let (line, driver, mut server) = line();
+        let driver = tokio::spawn(driver);
+        yield_now().await;
+        let mut call = std::pin::pin!(line.call(b"a".to_vec()));
+        assert!(call.as_mut().now_or_never().is_none());
+        driver.abort();
+        assert_eq!(call.await, Err(Broken));
+        assert_eq!(line.call(b"b".to_vec()).await, Err(Broken));
+        expect(&mut server, "a").await;
+        // The line is there, and the connection is not.
+        assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn when_writing_at_once_fails_the_connection_ends() {
+        let (line, driver, server) = line();
+        let driver = tokio::spawn(driver);
+        yield_now().await;
+        drop(server);
+        assert_eq!(line.call(b"a".to_vec()).await, Err(Broken));
+        driver.await.unwrap();
     }
 
     #[tokio::test]
