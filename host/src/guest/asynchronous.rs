@@ -35,6 +35,7 @@ use super::{
     engine::Guests,
     scope::Named,
     shared::Shared,
+    source::Source,
     state::State,
     threads::Lane,
 };
@@ -69,6 +70,7 @@ struct Inner {
     calls: usize,
     /// The app and the version, for the log.
     named: Arc<Named>,
+    source: Arc<Source>,
 }
 
 impl Asynchronous {
@@ -82,12 +84,16 @@ impl Asynchronous {
         checked: &Checked,
     ) -> wasmtime::Result<Self> {
         let Checked {
-            component, hooks, ..
+            component,
+            hooks,
+            source,
+            ..
         } = checked;
         let pre = linker.instantiate_pre(component)?;
         let inner = Inner {
             exports: AppAsyncIndices::new(&pre)?,
             named: named.clone(),
+            source: source.clone(),
             disconnect: hooks
                 .disconnect
                 .then(|| DisconnectHooksAsyncIndices::new(&pre))

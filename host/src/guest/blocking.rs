@@ -23,6 +23,7 @@ use super::{
     request::release_when_waiting,
     scope::Scope,
     shared::Shared,
+    source::Source,
     state::State,
 };
 
@@ -33,6 +34,7 @@ const IDLE: Duration = Duration::from_secs(10);
 pub struct Blocking {
     guests: Guests,
     shared: Arc<Shared>,
+    source: Arc<Source>,
     pre: wasmtime::component::InstancePre<State>,
     exports: AppIndices,
     /// Where the guest exports the hook.
@@ -88,6 +90,7 @@ impl Blocking {
                 calls => calls,
             },
             shared: shared.clone(),
+            source: checked.source.clone(),
             idle: Mutex::new(Some(Vec::new())),
         })
     }
@@ -112,7 +115,7 @@ impl Blocking {
                 self.keep(instance);
                 return Ok(result);
             }
-            Ok(Ok(Err(trap))) => Failure::trap(&trap, instance.store.data()),
+            Ok(Ok(Err(trap))) => Failure::trap(&trap, instance.store.data(), &self.source),
             Ok(Err(CpuTimeUsedUp)) => Failure::cpu_time(cpu_time),
             Err(_) => Failure::wall_time(wall_time.unwrap_or_default()),
         };

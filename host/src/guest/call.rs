@@ -12,6 +12,7 @@ use super::{
     request::Request,
     scope::Scope,
     shared::Shared,
+    source::Source,
     state::State,
     threads::{self, Panicked},
 };
@@ -107,8 +108,8 @@ impl Failure {
         }
     }
 
-    /// It trapped.
-    pub fn trap(trap: &wasmtime::Error, state: &State) -> Self {
+    /// It trapped, and this is its source.
+    pub fn trap(trap: &wasmtime::Error, state: &State, source: &Source) -> Self {
         let limits = &state.shared.limits;
         let root = trap.root_cause();
         let says = |text: &str| root.to_string().contains(text);
@@ -138,7 +139,7 @@ impl Failure {
         };
         Self {
             limit,
-            details: Some(state.shared.loggable(&format!("{trap:?}"))),
+            details: Some(state.shared.loggable(&source.tell(trap))),
             ..Self::new(reason)
         }
     }

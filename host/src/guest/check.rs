@@ -1,13 +1,13 @@
 //! What a component must be to serve as a guest. Every refusal says what was found and what to do about it.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{task::spawn_blocking, time::timeout};
 use tracing::info;
 use wasmtime::{Engine, component::Component};
 
-use super::{engine::Guests, shape::Shape, version::VersionId};
+use super::{engine::Guests, shape::Shape, source::Source, version::VersionId};
 
 /// Whoever waits for a compiler hears of it after so long.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -72,6 +72,8 @@ pub struct Checked {
     pub component: Component,
     /// What else it wants to hear of.
     pub hooks: Hooks,
+    /// Where in its source it stands when it traps.
+    pub source: Arc<Source>,
 }
 
 /// The optional exports of a guest.
@@ -210,6 +212,7 @@ fn check(guests: &Guests, bytes: &[u8]) -> Result<Checked, Problem> {
             disconnect: exports(&shape, &flavour.export("disconnect-hook")),
             occupancy: exports(&shape, &flavour.export("occupancy-hook")),
         },
+        source: Arc::new(Source::of(bytes)),
     })
 }
 

@@ -154,8 +154,8 @@ fn engine(
         .max_wasm_stack(STACK_BYTES)
         .async_stack_size(2 * STACK_BYTES)
         .epoch_interruption(true)
-        // The lines of the source, where a guest brings along what tells them.
-        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        // The lines of the source are looked up elsewhere (`source.rs`).
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .cache(cache.cloned());
     match flavour {
         Flavour::Blocking => config.concurrency_support(false),

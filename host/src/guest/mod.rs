@@ -10,7 +10,7 @@
 //! - [`code`]: one version of a guest, ready to be called; [`version`]: what it is known by.
 //! - [`versions`]: those that each app has run, and may run again; [`deploys`]: how one takes the place of another.
 //! - [`blocking`] and [`asynchronous`]: the two worlds: which instance a call runs in, and what it takes along.
-//! - [`call`]: a call, the store it runs in, and what became of it.
+//! - [`call`]: a call, the store it runs in, and what became of it; [`source`]: where in its source a guest trapped.
 //! - [`brokers`]: the brokers that the operator configured, made for an app.
 //! - [`shared`]: what all calls of an app share: hub, publishers, registry, grants.
 //! - [`state`]: what belongs to one instance.
@@ -49,6 +49,7 @@ pub mod request;
 pub mod scope;
 pub mod shape;
 pub mod shared;
+pub mod source;
 pub mod state;
 pub mod threads;
 pub mod ticker;
