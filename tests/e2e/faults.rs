@@ -206,4 +206,7 @@ fn a_node_that_is_killed_loses_nothing_over_kafka() {
     let keys =
         format!("type = 'kafka'\nservers = ['{address}']\nsync-channel = 's'\ntimeout = '10s'");
     assert_survives_a_killed_node("kafka", &keys);
+    // Of which it is the first node, the one that is killed, that orders them.
+    let keys = format!("{keys}\npartitions = 3").replace("'s'", "'several'");
+    assert_survives_a_killed_node("kafka, 3 partitions", &keys);
 }

@@ -163,6 +163,7 @@ impl Server for Kafka {
         let settings = Settings {
             servers: vec![self.address.to_string()],
             topic: Topic::Prefixed("fanfare.".to_owned()),
+            partitions: 1,
             login: None,
             tls: None,
             timeout: TIMEOUT,

@@ -5,6 +5,7 @@
 //! - [`Kafka`]: the broker; [`Settings`]: where it is.
 //! - `topic`: the topic of a log, its name and how it has to be.
 //! - `record`: what a record of it says.
+//! - `cut`, `merge`: one order over several partitions.
 //! - `index`: what a node keeps of it: positions, ids, duplicates, history.
 //! - `reader`: what reads it, on a thread of its own.
 //! - `sender`: what puts records into it.
@@ -15,9 +16,21 @@
 //!
 //! # What is where
 //!
-//! A publisher is a topic with one partition, because Kafka knows an order only within a partition, and a client that
-//! hears several channels has one place for all of them. Offsets are positions. The key of a record is the channel, its
-//! value the data, so that what other programs produce is delivered as well.
+//! A publisher is a topic. The key of a record is the channel, its value the data, so that what other programs produce is
+//! delivered as well. Where the topic has one partition, offsets are positions.
+//!
+//! # Several partitions
+//!
+//! Kafka knows an order only within a partition, and a client that hears several channels has one place for all of them. So
+//! nodes write down the order over several partitions, in a topic of its own, `<topic>.order`: it holds *cuts*, each of which
+//! says what comes next of every partition, and every node merges what it reads as they say. What counts, and which place a
+//! record has, follows from the order topic alone (`merge`), so positions are the same on every node; above this nobody knows
+//! of it. The node that wrote the newest cut writes the next one at once when there is something to order, and every other
+//! one only where it does not (`reader::several`). A cut tells the times of the last records that it takes, so that whoever
+//! finds others in their place knows that it reads another log.
+//!
+//! An event goes through Kafka twice before it is heard. Records that no cut can take yet, as those after an open
+//! transaction, hold up their partition and no other one.
 //!
 //! # Every node reads all of it
 //!
@@ -30,7 +43,7 @@
 //!
 //! Kafka does not look at ids. An event is published by producing it and reading it back: the first record of a channel
 //! with an id is the event, on every node, and those after it are duplicates that nobody delivers. While another program
-//! has a transaction open on the topic, nothing after it can be read, and so nothing published either.
+//! has a transaction open in a partition, nothing after it can be read there, and so nothing published either.
 //!
 //! # What a broken connection costs
 //!
@@ -43,8 +56,10 @@
 //! [`roster`](super::roster). Where the cluster refuses that topic, events are carried all the same.
 
 mod client;
+mod cut;
 mod ends;
 mod index;
+mod merge;
 mod presence;
 mod reader;
 mod record;
@@ -91,6 +106,8 @@ pub struct Settings {
     pub servers: Vec<String>,
     /// The topics of logs.
     pub topic: Topic,
+    /// How many partitions a topic is given that has to be made, 1 to 1000. One that is there is taken as it is.
+    pub partitions: usize,
     /// Who the node is there. Without one it says nothing of that.
     pub login: Option<Login>,
     /// Speaks TLS.
@@ -212,6 +229,7 @@ impl Kafka {
                 consumer: consumer.clone(),
                 sender: sender.clone(),
                 topic: topic.clone(),
+                partitions: settings.partitions,
                 retention,
                 memory,
                 shared: shared.clone(),
@@ -219,10 +237,11 @@ impl Kafka {
                 runtime: runtime.clone(),
                 stop: stop.0.clone(),
                 progress: Progress::default(),
+                several: None,
             };
             reader.attach()?;
             let members = presence::open(settings, &topic, &log, runtime.clone(), stop.0.clone())?;
-            let ends = Ends::new(clients.clone(), &consumer, topic, &runtime);
+            let ends = Ends::new(clients.clone(), &consumer, topic, shared.clone(), &runtime);
             let running = Running {
                 clients,
                 sender,
@@ -355,6 +374,7 @@ impl Running {
                     Ok(accepted) = &mut echo.read => Ok(Some(accepted)),
                     delivered = &mut delivery, if waiting => match delivered {
                         Ok(Ok(delivery)) => {
+                            self.shared.acknowledged(delivery.partition);
                             acknowledged = Some(delivery.offset);
                             Ok(None)
                         }
@@ -382,6 +402,12 @@ impl Running {
             let why = format!("it was not acknowledged within {timeout:?}");
             return Err(self.sender.unknown(&why));
         };
+        if self.shared.partitions() > 1 {
+            return Err(self.clients.unavailable(
+                "the event was accepted and is delivered, but its place in the order of all partitions is not known yet; \
+                 do not publish it again, but under the same id, to learn that",
+            ));
+        }
         let state = self.shared.lock();
         match (event.id(), state.index.epoch(), u64::try_from(offset)) {
             (None, Some(epoch), Ok(offset)) => {
@@ -399,12 +425,11 @@ impl Running {
         }
     }
 
-    /// Has read all that was accepted before this.
-    async fn catch_up(&self) -> Result<(), BrokerError> {
+    /// Has read all that was accepted before this. Returns the position that was told then.
+    async fn catch_up(&self) -> Result<u64, BrokerError> {
         let reached = async {
-            let offset = self.ends.next_offset().await?;
-            self.shared.reach(offset).await;
-            Ok(())
+            let offsets = self.ends.next_offsets().await?;
+            Ok(self.shared.reach(&offsets).await)
         };
         let reached = timeout(self.clients.timeout(), reached).await;
         reached.unwrap_or_else(|_| {
@@ -415,7 +440,14 @@ impl Running {
     }
 
     async fn sync(&self) -> Result<u64, BrokerError> {
-        let offset = self.ends.next_offset().await?;
+        if self.shared.partitions() > 1 {
+            // It follows from the order, which has to be there first.
+            let position = self.catch_up().await?;
+            self.sink.complete(position);
+            return Ok(position);
+        }
+        let offsets = self.ends.next_offsets().await?;
+        let offset = offsets.first().copied().unwrap_or(0);
         let (wanted, told) = {
             let index = &self.shared.lock().index;
             let position = |offset: u64| {

@@ -94,6 +94,11 @@ pub enum Broker {
         sync_channel: Option<String>,
         /// A topic of this name, in the place of a sync channel, which other programs may write to as well.
         topic: Option<String>,
+        /// How many partitions nodes give a topic that they make; 1 unless said otherwise. One that is there is taken as it
+        /// is. With several, an event takes about twice as long, and the events of different channels are spread over the
+        /// cluster.
+        #[schemars(with = "Option<usize>", range(min = 1, max = 1000))]
+        partitions: usize,
         /// Who the node is, if it has to say so (SASL).
         user: Option<String>,
         /// The user's password.
@@ -203,6 +208,7 @@ impl Broker {
                 servers,
                 sync_channel,
                 topic,
+                partitions,
                 user,
                 password,
                 timeout,
@@ -236,6 +242,7 @@ impl Broker {
                         format!("is of no use without `{other}`; add it"),
                     );
                 }
+                checks.count(at, "partitions", *partitions, 1..=1000);
                 checks.not_zero(at, "timeout", *timeout);
             }
         }

@@ -169,6 +169,7 @@ impl Brokers {
             servers,
             sync_channel,
             topic,
+            partitions,
             user,
             password,
             mechanism,
@@ -187,6 +188,7 @@ impl Brokers {
                 Some(topic) => Topic::Named(topic.clone()),
                 None => Topic::Prefixed("fanfare.".into()),
             },
+            partitions: *partitions,
             login: login.map(|(user, password)| Login {
                 mechanism: match mechanism {
                     config::Mechanism::Plain => Mechanism::Plain,

@@ -88,6 +88,15 @@ impl Server<Kafka> {
             .finish("");
     }
 
+    /// Adds partitions to a topic, so that it has that many.
+    #[track_caller]
+    pub fn add_partitions(&self, topic: &str, partitions: u32) {
+        let partitions = partitions.to_string();
+        self.tool("TopicCommand")
+            .args(["--alter", "--topic", topic, "--partitions", &partitions])
+            .finish("");
+    }
+
     /// Deletes a topic.
     #[track_caller]
     pub fn delete_topic(&self, topic: &str) {

@@ -98,6 +98,8 @@ impl Clients {
             // What comes while a request is under way goes together with the next one.
             ("linger.ms", "0".into()),
             ("batch.size", together.max(1).to_string()),
+            // That of Java's clients: a channel is in one partition, whoever produces its events.
+            ("partitioner", "murmur2_random".into()),
             ("message.timeout.ms", timeout.clone()),
             ("request.timeout.ms", timeout),
             ("queue.buffering.max.kbytes", SENDING_KBYTES.to_string()),

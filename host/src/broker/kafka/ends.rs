@@ -18,6 +18,8 @@ use super::{
     super::BrokerError,
     client::{Clients, Consumer},
     sender::PARTITION,
+    shared::Shared,
+    topic,
 };
 
 /// Requests that are answered at a time.
@@ -25,7 +27,8 @@ const BATCH: usize = 10_000;
 /// After something that failed, it is tried again after this time.
 const RETRY: Duration = Duration::from_millis(50);
 
-type Answer = Result<u64, BrokerError>;
+/// The offsets that follow on all records of each partition.
+type Answer = Result<Vec<u64>, BrokerError>;
 
 /// Knows how far the log goes. Dropping it ends that.
 pub(super) struct Ends {
@@ -39,10 +42,17 @@ impl Ends {
         clients: Arc<Clients>,
         consumer: &Arc<Consumer>,
         topic: String,
+        shared: Arc<Shared>,
         runtime: &Handle,
     ) -> Self {
         let (requests, receiver) = mpsc::unbounded_channel();
-        let task = answer(clients.clone(), Arc::downgrade(consumer), topic, receiver);
+        let asked = Asked {
+            clients: clients.clone(),
+            consumer: Arc::downgrade(consumer),
+            topic,
+            shared,
+        };
+        let task = answer(Arc::new(asked), receiver);
         Self {
             clients,
             requests,
@@ -50,8 +60,8 @@ impl Ends {
         }
     }
 
-    /// The offset that follows on all records that were accepted before this.
-    pub(super) async fn next_offset(&self) -> Answer {
+    /// The offsets that follow on all records of each partition that were accepted before this.
+    pub(super) async fn next_offsets(&self) -> Answer {
         let (sender, answer) = oneshot::channel();
         // The task ends only with this.
         let _ = self.requests.send(sender);
@@ -64,19 +74,14 @@ impl Ends {
     }
 }
 
-async fn answer(
-    clients: Arc<Clients>,
-    consumer: Weak<Consumer>,
-    topic: String,
-    mut requests: mpsc::UnboundedReceiver<oneshot::Sender<Answer>>,
-) {
-    let topic = Arc::<str>::from(topic);
+async fn answer(asked: Arc<Asked>, mut requests: mpsc::UnboundedReceiver<oneshot::Sender<Answer>>) {
     let mut batch = Vec::new();
     while requests.recv_many(&mut batch, BATCH).await > 0 {
-        let (clients, consumer, topic) = (clients.clone(), consumer.clone(), topic.clone());
+        let asked = asked.clone();
         // The library waits on the caller's thread. Dropping the last consumer would, too, so it is held there only.
-        let asked = tokio::task::spawn_blocking(move || ask(&clients, &consumer, &topic));
-        let Ok(answer) = asked.await else { return };
+        let Ok(answer) = tokio::task::spawn_blocking(move || asked.ask()).await else {
+            return;
+        };
         for request in batch.drain(..) {
             // Whoever asked may have given up.
             let _ = request.send(answer.clone());
@@ -84,18 +89,38 @@ async fn answer(
     }
 }
 
-fn ask(clients: &Clients, consumer: &Weak<Consumer>, topic: &str) -> Answer {
-    let begun = Instant::now();
-    loop {
-        let Some(consumer) = consumer.upgrade() else {
-            return Err(clients.unavailable("the log is not read any more"));
-        };
-        let left = clients.timeout().saturating_sub(begun.elapsed());
-        match consumer.fetch_watermarks(topic, PARTITION, left) {
-            Ok((_, high)) => return Ok(u64::try_from(high).unwrap_or(0)),
-            // A leader that is gone is noticed by asking it.
-            Err(_) if left > RETRY => thread::sleep(RETRY),
-            Err(error) => return Err(clients.error("it does not say how far the log goes", &error)),
+/// Who is asked, and about what.
+struct Asked {
+    clients: Arc<Clients>,
+    consumer: Weak<Consumer>,
+    topic: String,
+    shared: Arc<Shared>,
+}
+
+impl Asked {
+    fn ask(&self) -> Answer {
+        let begun = Instant::now();
+        loop {
+            let Some(consumer) = self.consumer.upgrade() else {
+                return Err(self.clients.unavailable("the log is not read any more"));
+            };
+            let left = self.clients.timeout().saturating_sub(begun.elapsed());
+            let ends = match self.shared.partitions() {
+                1 => {
+                    let ends = consumer.fetch_watermarks(&self.topic, PARTITION, left);
+                    ends.map(|(_, high)| vec![u64::try_from(high).unwrap_or(0)])
+                }
+                partitions => topic::ends(&consumer, &self.topic, partitions, left),
+            };
+            match ends {
+                Ok(ends) => return Ok(ends),
+                // A leader that is gone is noticed by asking it.
+                Err(_) if left > RETRY => thread::sleep(RETRY),
+                Err(error) => {
+                    let what = "it does not say how far the log goes";
+                    return Err(self.clients.error(what, &error));
+                }
+            }
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! All nodes read the same records in the same order, and what follows from them follows on every node alike:
 //!
-//! - **Positions.** A record with the offset `o` has the position `o + 1 + base`. Ids that events are given are
+//! - **Positions.** A record with the offset `o` has the position `o + 1 + base`. Where there are several partitions, what is
+//!   called offset here is the place in their order (see [`merge`](super::merge)). Ids that events are given are
 //!   `<epoch>-<position>`. Epoch and base are what the newest [`Mark`] says that counts.
 //! - **Marks.** One counts if there was none that does since its author had last looked: so of two nodes that name the
 //!   log at the same moment, one has its way. A mark with another epoch than before begins a new log, whose positions
@@ -239,9 +240,9 @@ impl Index {
         }
     }
 
-    /// The record that was read last is a mark. Whether it begins a new log.
-    pub(super) fn mark(&mut self, mark: Mark) -> bool {
-        let (marked, time) = (self.newest, self.time);
+    /// The record that was read last is a mark of this time, in milliseconds since 1970. Whether it begins a new log.
+    pub(super) fn mark(&mut self, mark: Mark, time: u64) -> bool {
+        let marked = self.newest;
         let Mark {
             epoch: name,
             base,

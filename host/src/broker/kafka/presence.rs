@@ -22,13 +22,13 @@ use tokio::runtime::Handle;
 
 use super::{
     super::{
-        BrokerError, Retention,
+        BrokerError,
         roster::{KEPT, Members, PresenceLog, Replica},
     },
     Settings,
     client::{Clients, Consumer, code, passes},
     sender::{PARTITION, Sender},
-    topic,
+    topic::{self, Wanted},
 };
 
 /// How long to wait for a message before something else is looked at.
@@ -132,11 +132,13 @@ impl PresenceReader {
             |error: KafkaError| clients.error(&format!("reading the topic {topic} failed"), &error);
         clients.forget_said();
         self.consumer.unassign().map_err(failed)?;
-        let retention = Retention {
-            events: 1,
-            age: KEPT,
+        let wanted = Wanted {
+            topic,
+            partitions: 1,
+            one: true,
+            kept: KEPT,
         };
-        topic::open(clients, &self.consumer, topic, retention, &self.runtime)?;
+        topic::open(clients, &self.consumer, &wanted, &self.runtime)?;
         let mut assigned = TopicPartitionList::new();
         assigned
             .add_partition_offset(topic, PARTITION, Offset::Offset(self.start()?))
@@ -170,8 +172,10 @@ impl PresenceReader {
         let limit = clients.timeout();
         let ends = self.consumer.fetch_watermarks(topic, PARTITION, limit);
         let (low, high) = ends.map_err(failed)?;
-        let found = topic::first_since(clients, &self.consumer, topic, KEPT)?;
+        let found = topic::first_since(clients, &self.consumer, topic, 1, KEPT)?;
+        let found = found.into_iter().next().flatten();
         // Where nothing is as new as that, this node's clock may be ahead.
+        let found = found.and_then(|found| i64::try_from(found).ok());
         Ok(found.unwrap_or(low).clamp(low, high))
     }
 

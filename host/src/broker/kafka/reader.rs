@@ -4,8 +4,16 @@
 //!
 //! - [`Reader`]: reads and delivers, and marks the log now and then.
 //! - [`attach`]: how it begins, and how it comes back after it broke.
+//! - [`deliver`]: what is done with a record in its turn.
+//! - [`last`]: how it is seen that a log is still the same.
+//! - [`several`]: reading a topic with several partitions, and having a part in their order.
+//! - [`begin`]: how that begins.
 
 mod attach;
+mod begin;
+mod deliver;
+mod last;
+mod several;
 
 use std::{
     sync::{
@@ -24,15 +32,20 @@ use rdkafka::{
 };
 use tokio::runtime::Handle;
 
+use self::{
+    deliver::Read,
+    last::{Checked, Last},
+    several::Several,
+};
 use super::{
-    super::{Accepted, BrokerError, Pushed, Retention, feed::Sink},
+    super::{BrokerError, Retention, feed::Sink},
     client::{Clients, Consumer, code, passes},
-    index::{Index, Taken},
-    record::{self, Content, Record},
+    record,
     sender::{PARTITION, Sender},
     shared::{Shared, now},
+    topic,
 };
-use crate::{hub::channel::ChannelName, redis_pool::Backoff};
+use crate::redis_pool::Backoff;
 
 /// How long to wait for a record before something else is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -40,6 +53,10 @@ const LOOK: Duration = Duration::from_millis(100);
 const BATCH: usize = 64;
 /// The log is marked at least this often, and at least twice within the age to which events are kept.
 const MARK: Duration = Duration::from_secs(120);
+/// It is looked at least this often, and whenever the log is marked, how many partitions there are.
+const COUNT: Duration = Duration::from_secs(30);
+/// How long that may take: a server answers only after what it was asked before, and that is to wait for records.
+const COUNTING: Duration = Duration::from_secs(1);
 
 /// Reads the log.
 pub(super) struct Reader {
@@ -47,6 +64,8 @@ pub(super) struct Reader {
     pub(super) consumer: Arc<Consumer>,
     pub(super) sender: Arc<Sender>,
     pub(super) topic: String,
+    /// How many partitions the topic is given, if it has to be made.
+    pub(super) partitions: usize,
     pub(super) retention: Retention,
     pub(super) memory: usize,
     pub(super) shared: Arc<Shared>,
@@ -55,15 +74,15 @@ pub(super) struct Reader {
     /// Set when it is to end.
     pub(super) stop: Arc<AtomicBool>,
     pub(super) progress: Progress,
+    /// Where the topic has several partitions.
+    pub(super) several: Option<Several>,
 }
 
 /// What the reader knows of where it is.
 #[derive(Default)]
 pub(super) struct Progress {
-    /// What tells the record that was read last from another one with its offset.
-    last: Option<Stamp>,
-    /// Whether that record is to be read again, to see that the log is still the same.
-    check: bool,
+    /// The record that was read last, where there is one partition.
+    last: Last,
     /// What the log was called when it was last attached to.
     epoch: Option<String>,
     /// The topic holds another log than the one that was last attached to, or not all of it.
@@ -74,14 +93,8 @@ pub(super) struct Progress {
     untold: usize,
     /// When the log is to be marked again.
     mark_due: Option<Instant>,
-}
-
-#[derive(PartialEq, Eq)]
-struct Stamp {
-    offset: u64,
-    time: Option<i64>,
-    key: Option<Vec<u8>>,
-    bytes: usize,
+    /// When it is to be looked how many partitions there are.
+    count_due: Option<Instant>,
 }
 
 /// What there was to read.
@@ -137,14 +150,18 @@ impl Reader {
             // What there is already is read without waiting.
             if self.step(Duration::ZERO)? == Step::Record {
                 if self.progress.untold >= BATCH {
+                    self.order()?;
                     self.tell();
                     self.mark_again();
                 }
                 continue;
             }
+            // The cluster works at it meanwhile.
+            self.order()?;
             self.tell();
             self.mark_again();
-            self.step(LOOK)?;
+            self.count()?;
+            self.step(self.until_order(LOOK))?;
         }
         Ok(())
     }
@@ -157,7 +174,10 @@ impl Reader {
             (state.index.next_offset(), state.index.newest())
         };
         self.sink.complete(position);
-        self.shared.reached(offset);
+        match &self.several {
+            Some(several) => self.shared.reached(several.merge.released(), position),
+            None => self.shared.reached([offset], position),
+        }
         // What the node cannot deliver yet waits at Kafka, not here.
         self.runtime.block_on(self.sink.room());
     }
@@ -165,27 +185,42 @@ impl Reader {
     /// Sees what there is to read. Waits for no longer than this.
     fn step(&mut self, wait: Duration) -> Result<Step, BrokerError> {
         let consumer = self.consumer.clone();
-        match consumer.poll(wait) {
-            None => Ok(Step::Nothing),
-            Some(Ok(message)) => {
-                self.take(&message)?;
-                Ok(Step::Record)
-            }
-            Some(Err(KafkaError::PartitionEOF(_))) => {
-                self.pass();
+        match consumer.poll(self.until_passed(wait)) {
+            None => {
+                self.pass_several()?;
                 Ok(Step::Nothing)
             }
-            Some(Err(error)) => match code(&error) {
-                Some(code) if passes(code) => Ok(Step::Nothing),
-                Some(Code::AllBrokersDown) if self.progress.attaching => Ok(Step::Nothing),
-                Some(Code::NotImplemented | Code::BadCompression) => {
-                    Err(self.clients.unavailable(
-                        "records are compressed in a way that this node cannot read; have them produced without \
-                         compression, or with gzip, snappy, lz4 or zstd",
-                    ))
+            Some(Ok(message)) => {
+                match self.several {
+                    Some(_) => self.take_of_several(&message)?,
+                    None => self.take(&message)?,
                 }
-                _ => Err(self.clients.error("reading the log failed", &error)),
+                Ok(Step::Record)
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => match &mut self.several {
+                Some(several) => {
+                    several.at_end = true;
+                    Ok(Step::Record)
+                }
+                None => {
+                    self.pass();
+                    Ok(Step::Nothing)
+                }
             },
+            Some(Err(error)) => self.failed(&error).map(|()| Step::Nothing),
+        }
+    }
+
+    /// What reading says is wrong, unless it passes.
+    fn failed(&self, error: &KafkaError) -> Result<(), BrokerError> {
+        match code(error) {
+            Some(code) if passes(code) => Ok(()),
+            Some(Code::AllBrokersDown) if self.progress.attaching => Ok(()),
+            Some(Code::NotImplemented | Code::BadCompression) => Err(self.clients.unavailable(
+                "records are compressed in a way that this node cannot read; have them produced without compression, or \
+                 with gzip, snappy, lz4 or zstd",
+            )),
+            _ => Err(self.clients.error("reading the log failed", error)),
         }
     }
 
@@ -200,110 +235,46 @@ impl Reader {
         }
     }
 
-    /// A record was read.
+    /// A record of the only partition was read.
     fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<(), BrokerError> {
-        let offset = place(message.offset());
-        let time = message.timestamp().to_millis();
-        let stamp = Stamp {
-            offset,
-            time,
-            key: message.key().map(<[u8]>::to_vec),
-            bytes: message.payload_len(),
-        };
-        if std::mem::take(&mut self.progress.check) {
-            if self.progress.last.as_ref() == Some(&stamp) {
-                return Ok(());
+        match self.progress.last.read(message) {
+            Checked::Again => {}
+            Checked::Another => return Err(self.another_log()),
+            Checked::New => {
+                let read = Read::new(message, self.clients.event_data());
+                self.deliver(place(message.offset()), read);
             }
-            self.progress.last = None;
-            self.progress.another = true;
-            return Err(self.clients.unavailable(format!(
-                "the topic {} holds another log than before, or not all of it",
-                self.topic
-            )));
-        }
-        let record = Record::read(message, self.clients.event_data());
-        let key = message.key().filter(|_| record.is_unreadable());
-        let unreadable = key.and_then(|key| ChannelName::new(str::from_utf8(key).ok()?).ok());
-        let mut state = self.shared.lock();
-        if offset < state.index.next_offset() {
-            return Ok(());
-        }
-        let time = time.and_then(|time| u64::try_from(time).ok());
-        state.index.read(offset, time.unwrap_or(0), now());
-        self.progress.last = Some(stamp);
-        self.progress.untold += 1;
-        let (taken, event) = match record.content {
-            Ok(Content::Event(channel, event)) => {
-                let own_id = event.id().is_some();
-                let heard = state.heard.contains(&channel);
-                let pushed = heard.then(|| event.clone());
-                let taken = state.index.take(&channel, event);
-                let placed = pushed.filter(|_| !taken.duplicate);
-                let placed = placed.and_then(|event| state.index.placed(&taken, event, own_id));
-                (taken, placed.map(|placed| (channel, placed)))
-            }
-            Ok(Content::Mark(mark)) => {
-                let epoch = mark.epoch.clone();
-                if state.index.mark(mark) {
-                    tracing::info!(
-                        topic = self.topic,
-                        epoch,
-                        "the log has begun anew; who comes back with an id from before is told of a gap"
-                    );
-                }
-                (self.no_event(offset, &state.index), None)
-            }
-            Err(error) => {
-                match &unreadable {
-                    Some(channel) => {
-                        tracing::warn!(
-                            topic = self.topic,
-                            offset,
-                            channel = channel.as_str(),
-                            %error,
-                            "an event cannot be read; clients are told of a gap"
-                        );
-                        state.index.take_unreadable(channel);
-                    }
-                    None => tracing::warn!(
-                        topic = self.topic,
-                        offset,
-                        %error,
-                        "a record is not an event of a publisher and is skipped"
-                    ),
-                }
-                (self.no_event(offset, &state.index), None)
-            }
-        };
-        let waiting = state.waiting(&self.shared, record.origin);
-        drop(state);
-        if let Some((channel, placed)) = event {
-            let pushed = Pushed {
-                position: placed.position,
-                previous: None,
-                placed: Some(placed),
-            };
-            self.sink.pushed(&channel, pushed);
-        }
-        if let Some(channel) = unreadable {
-            self.sink.unreadable(&channel, taken.position);
-        }
-        if let (Some(waiting), Some(id)) = (waiting, taken.id) {
-            // Whoever waited may have given up.
-            let _ = waiting.send(Accepted {
-                id,
-                position: taken.position,
-                duplicate: taken.duplicate,
-            });
         }
         Ok(())
     }
 
-    fn no_event(&self, offset: u64, index: &Index) -> Taken {
-        Taken {
-            position: index.position_of(offset),
-            duplicate: false,
-            id: Some(String::new()),
+    /// What is read now is not what was read before.
+    fn another_log(&mut self) -> BrokerError {
+        self.progress.another = self.progress.epoch.is_some();
+        self.clients.unavailable(format!(
+            "the topic {} holds another log than before, or not all of it",
+            self.topic
+        ))
+    }
+
+    /// Looks now and then how many partitions there are.
+    fn count(&mut self) -> Result<(), BrokerError> {
+        let due = self.progress.count_due;
+        if !self.shared.take_outgrown() && due.is_some_and(|due| due > Instant::now()) {
+            return Ok(());
+        }
+        self.progress.count_due = Some(Instant::now() + COUNT.min(self.mark_interval()));
+        let known = self
+            .several
+            .as_ref()
+            .map_or(1, |several| several.merge.partitions());
+        match topic::partitions_now(&self.consumer, &self.topic, COUNTING) {
+            Some(partitions) if partitions > known && known > 1 => self.grow(partitions),
+            Some(partitions) if partitions > known => Err(self.clients.unavailable(format!(
+                "the topic {} has {partitions} partitions now",
+                self.topic
+            ))),
+            _ => Ok(()),
         }
     }
 
@@ -324,8 +295,10 @@ impl Reader {
         if let Some(mark) = mark
             && since > self.mark_interval() / 2
         {
-            let headers = record::mark_headers(self.shared.origin(), &mark);
-            if let Err(error) = self.sender.send(None, None, headers) {
+            let headers = record::mark_headers(self.shared.origin(), &mark, self.began());
+            // Who begins to read knows what counts from a cut on.
+            self.cut();
+            if let Err(error) = self.marks().send(None, None, headers) {
                 tracing::debug!(topic = self.topic, %error, "the log cannot be marked now");
             }
         }
@@ -336,6 +309,21 @@ impl Reader {
     fn mark_later(&mut self) {
         let wait = self.mark_interval().mul_f64(rand::random_range(0.5..1.0));
         self.progress.mark_due = Some(Instant::now() + wait);
+    }
+
+    /// What marks are sent with.
+    fn marks(&self) -> &Sender {
+        match &self.several {
+            Some(several) => &several.sender,
+            None => &self.sender,
+        }
+    }
+
+    /// The cut that began the order that a mark is about.
+    fn began(&self) -> Option<u64> {
+        self.several
+            .as_ref()
+            .and_then(|several| several.merge.began())
     }
 
     fn mark_interval(&self) -> Duration {

@@ -2,6 +2,7 @@
 //!
 //! The key is the channel, the value is the data, and headers that begin with `fanfare-` say the rest, each of which may
 //! be left out. So what another program produces is an event as well. Records with a [`Mark`] have neither key nor value.
+//! In the order topic, beside a topic with several partitions, there are nothing but marks and [cuts](super::cut).
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -11,6 +12,7 @@ use std::{
 use rdkafka::message::{Header, Headers as _, Message, OwnedHeaders};
 use thiserror::Error;
 
+use super::cut::Cut;
 use crate::{
     event::{Data, Event, EventError, IdForm},
     hub::channel::{ChannelName, NameError},
@@ -31,6 +33,10 @@ const FROM: &str = "fanfare-from";
 const EPOCH: &str = "fanfare-epoch";
 const BASE: &str = "fanfare-base";
 const AFTER: &str = "fanfare-after";
+/// What the author of a cut had seen of the order topic, as an offset; that makes a cut.
+const SEEN: &str = "fanfare-seen";
+/// The offset of the cut that began the order that a cut or a mark of the order topic belongs to.
+const BEGAN: &str = "fanfare-began";
 
 /// The longest name of an epoch, in bytes.
 const EPOCH_BYTES: usize = 32;
@@ -42,6 +48,8 @@ const LARGEST_BASE: u64 = 1 << 62;
 pub(super) struct Record {
     /// Who produced it, if it was a node.
     pub(super) origin: Option<Origin>,
+    /// The offset of the cut that began the order that it belongs to.
+    pub(super) began: Option<u64>,
     pub(super) content: Result<Content, RecordError>,
 }
 
@@ -59,6 +67,7 @@ pub(super) enum Content {
     /// An event; if it has an id, it came with it.
     Event(ChannelName, Event),
     Mark(Mark),
+    Cut(Cut),
 }
 
 /// Says what the log is called in the ids of events, and how positions follow from offsets: see
@@ -86,6 +95,8 @@ pub(super) enum RecordError {
     NotNumber(&'static str),
     #[error("it says something about the log that cannot be")]
     Mark,
+    #[error("it says something about the order of records that cannot be")]
+    Cut,
     #[error("{0}")]
     Event(#[from] EventError),
 }
@@ -101,6 +112,8 @@ struct Headers<'a> {
     epoch: Option<&'a [u8]>,
     base: Option<&'a [u8]>,
     after: Option<&'a [u8]>,
+    seen: Option<&'a [u8]>,
+    began: Option<&'a [u8]>,
 }
 
 // === impl Record ===
@@ -138,15 +151,24 @@ impl Record {
         limit: usize,
     ) -> Self {
         let origin = headers.from.and_then(Origin::parse);
-        let content = match headers.epoch {
-            Some(epoch) if key.is_none() => {
+        let began = headers.began.and_then(number);
+        let content = match (headers.epoch, headers.seen) {
+            (Some(epoch), _) if key.is_none() => {
                 let mark = Mark::parse(epoch, headers);
                 mark.map(Content::Mark).ok_or(RecordError::Mark)
+            }
+            (None, Some(seen)) if key.is_none() => {
+                let cut = number(seen).and_then(|seen| Cut::parse(seen, began, value?));
+                cut.map(Content::Cut).ok_or(RecordError::Cut)
             }
             // What a node produces has a value, and an empty one may look like none.
             _ => event(key, value.or(origin.map(|_| &[][..])), headers, limit),
         };
-        Self { origin, content }
+        Self {
+            origin,
+            began,
+            content,
+        }
     }
 }
 
@@ -202,6 +224,8 @@ impl<'a> Headers<'a> {
             EPOCH => &mut self.epoch,
             BASE => &mut self.base,
             AFTER => &mut self.after,
+            SEEN => &mut self.seen,
+            BEGAN => &mut self.began,
             _ => return,
         };
         *field = value;
@@ -264,11 +288,25 @@ pub(super) fn event_headers(origin: Origin, event: &Event) -> OwnedHeaders {
     headers
 }
 
-/// The headers of a record with this mark.
-pub(super) fn mark_headers(origin: Origin, mark: &Mark) -> OwnedHeaders {
+/// The headers of a record with this mark; in the order topic, of the order that began with this cut.
+pub(super) fn mark_headers(origin: Origin, mark: &Mark, began: Option<u64>) -> OwnedHeaders {
     let headers = with(origin_header(origin), EPOCH, &mark.epoch);
     let headers = with(headers, BASE, &mark.base.to_string());
-    with(headers, AFTER, &mark.after.to_string())
+    let headers = with(headers, AFTER, &mark.after.to_string());
+    with_began(headers, began)
+}
+
+/// The headers of a record with this cut.
+pub(super) fn cut_headers(origin: Origin, cut: &Cut) -> OwnedHeaders {
+    let headers = with(origin_header(origin), SEEN, &cut.seen.to_string());
+    with_began(headers, cut.began)
+}
+
+fn with_began(headers: OwnedHeaders, began: Option<u64>) -> OwnedHeaders {
+    match began {
+        Some(offset) => with(headers, BEGAN, &offset.to_string()),
+        None => headers,
+    }
 }
 
 fn origin_header(origin: Origin) -> OwnedHeaders {
@@ -328,15 +366,31 @@ mod tests {
             let record = read(Some(b"news"), Some(value(&event).as_bytes()), headers);
             let content = Ok(Content::Event(channel("news"), event));
             let origin = Some(ORIGIN);
-            assert_eq!(record, Record { origin, content });
+            let began = None;
+            assert_eq!(
+                record,
+                Record {
+                    origin,
+                    began,
+                    content
+                }
+            );
         }
         let mark = Mark {
             epoch: "r0123".into(),
             base: 5,
             after: 6,
         };
-        let record = read(None, None, mark_headers(ORIGIN, &mark));
-        assert_eq!(record.content, Ok(Content::Mark(mark)));
+        for began in [None, Some(7)] {
+            let record = read(None, None, mark_headers(ORIGIN, &mark, began));
+            assert_eq!(record.began, began);
+            assert_eq!(record.content, Ok(Content::Mark(mark.clone())));
+            let cut = Cut::parse(9, began, b"1 2+3@4").unwrap();
+            let headers = cut_headers(ORIGIN, &cut);
+            let record = read(None, Some(cut.value().as_bytes()), headers);
+            assert_eq!(record.origin, Some(ORIGIN));
+            assert_eq!(record.content, Ok(Content::Cut(cut)));
+        }
     }
 
     #[test]
@@ -377,6 +431,13 @@ mod tests {
                 "not a number",
             ),
             (None, None, with(none(), EPOCH, "r1"), "about the log"),
+            (None, None, with(none(), SEEN, "1"), "order of records"),
+            (
+                None,
+                Some(b"1"),
+                with(none(), SEEN, "x"),
+                "order of records",
+            ),
             (
                 None,
                 None,
@@ -404,7 +465,7 @@ mod tests {
         fn any_record_is_survived(
             key in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20)),
             value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20)),
-            headers in proptest::collection::vec(("fanfare-(id|type|retry|data|from|epoch|base|after)", "[0-9a-f-]{0,9}"), 0..5),
+            headers in proptest::collection::vec(("fanfare-(id|type|retry|data|from|epoch|base|after|seen|began)", "[0-9a-f-]{0,9}"), 0..5),
         ) {
             let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| with(headers, name, value));
             let _ = read(key.as_deref(), value.as_deref(), headers);

@@ -20,7 +20,7 @@ use super::{
     client::{BATCH_BYTES, Clients, Producing, code},
 };
 
-/// The only partition of a topic.
+/// The partition of a topic that has but one.
 pub(super) const PARTITION: i32 = 0;
 /// Nobody knows how large a record may be.
 const UNKNOWN: usize = usize::MAX;
@@ -32,6 +32,8 @@ pub(super) struct Sender {
     topic: String,
     /// The largest record that the topic takes, in bytes, as far as that is known.
     largest: AtomicUsize,
+    /// Which partition a record is put into follows from its key, as with Java's clients; else it is [`PARTITION`].
+    spread: AtomicBool,
     /// Records are sent one by one: the topic took less than was sent together, and nobody knows what it takes.
     alone: AtomicBool,
     producer: Mutex<Producing>,
@@ -44,6 +46,7 @@ impl Sender {
             clients,
             topic,
             largest: AtomicUsize::new(UNKNOWN),
+            spread: AtomicBool::new(false),
             alone: AtomicBool::new(false),
             producer,
         })
@@ -61,6 +64,11 @@ impl Sender {
         Ok(())
     }
 
+    /// Whether the topic has several partitions.
+    pub(super) fn spread(&self, several: bool) {
+        self.spread.store(several, Ordering::Relaxed);
+    }
+
     /// Sends a record. An error means that it was not accepted. Does not wait.
     pub(super) fn send(
         &self,
@@ -68,9 +76,9 @@ impl Sender {
         value: Option<&str>,
         headers: OwnedHeaders,
     ) -> Result<DeliveryFuture, BrokerError> {
-        let mut record: FutureRecord<'_, str, str> =
-            FutureRecord::to(&self.topic).partition(PARTITION);
-        record = record.headers(headers);
+        let mut record: FutureRecord<'_, str, str> = FutureRecord::to(&self.topic).headers(headers);
+        let spread = self.spread.load(Ordering::Relaxed);
+        record.partition = (!spread).then_some(PARTITION);
         record.key = key;
         record.payload = value;
         let bytes = value.map_or(0, str::len);

@@ -2,7 +2,8 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::atomic::{AtomicU64, Ordering},
+    iter,
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -14,11 +15,23 @@ use crate::hub::channel::ChannelName;
 
 pub(super) struct Shared {
     state: Mutex<State>,
-    /// All records before this offset were read, and pushed where they had to be.
-    read: watch::Sender<u64>,
+    read: watch::Sender<Reached>,
+    /// How many partitions are read.
+    partitions: AtomicUsize,
+    /// Whether there are more.
+    outgrown: AtomicBool,
     /// Tells the records of this node from those of others.
     node: u64,
     numbers: AtomicU64,
+}
+
+/// How far the log was read, and pushed where it had to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Reached {
+    /// All records of each partition before these offsets were.
+    pub(super) offsets: Vec<u64>,
+    /// The position that was told then.
+    pub(super) position: u64,
 }
 
 pub(super) struct State {
@@ -47,7 +60,9 @@ impl Shared {
                 heard: HashSet::new(),
                 waiting: HashMap::new(),
             }),
-            read: watch::Sender::new(0),
+            read: watch::Sender::new(Reached::default()),
+            partitions: AtomicUsize::new(1),
+            outgrown: AtomicBool::new(false),
             node: rand::random(),
             numbers: AtomicU64::new(1),
         }
@@ -78,25 +93,58 @@ impl Shared {
         }
     }
 
-    /// All records before this offset were read, and pushed where they had to be.
-    pub(super) fn reached(&self, offset: u64) {
-        self.read.send_if_modified(|read| {
-            let other = *read != offset;
-            *read = offset;
-            other
+    /// All records of each partition before these offsets were read, and pushed where they had to be, and this position
+    /// was told.
+    pub(super) fn reached(&self, offsets: impl IntoIterator<Item = u64>, position: u64) {
+        self.read.send_modify(|read| {
+            read.offsets.clear();
+            read.offsets.extend(offsets);
+            read.position = position;
         });
     }
 
-    /// Waits until all records before this offset were read and pushed.
-    pub(super) async fn reach(&self, offset: u64) {
+    /// Waits until all records of each partition before these offsets were read and pushed. Returns the position that was
+    /// told then.
+    pub(super) async fn reach(&self, offsets: &[u64]) -> u64 {
         let mut read = self.read.subscribe();
+        let reached = |read: &Reached| {
+            let known = read.offsets.iter().copied().chain(iter::repeat(0));
+            offsets
+                .iter()
+                .zip(known)
+                .all(|(offset, known)| known >= *offset)
+        };
         // The sender is here.
-        let _ = read.wait_for(|read| *read >= offset).await;
+        let reached = read.wait_for(reached).await;
+        reached.map_or(0, |read| read.position)
     }
 
-    /// All records before this offset were read, and pushed where they had to be.
+    /// All records of the first partition before this offset were read, and pushed where they had to be.
     pub(super) fn read_through(&self) -> u64 {
-        *self.read.borrow()
+        self.read.borrow().offsets.first().copied().unwrap_or(0)
+    }
+
+    /// How many partitions are read.
+    pub(super) fn partitions(&self) -> usize {
+        self.partitions.load(Ordering::Relaxed)
+    }
+
+    /// So many partitions are read.
+    pub(super) fn has_partitions(&self, partitions: usize) {
+        self.partitions.store(partitions, Ordering::Relaxed);
+        self.outgrown.store(false, Ordering::Relaxed);
+    }
+
+    /// A record of a partition was acknowledged, which may be none of those that are read.
+    pub(super) fn acknowledged(&self, partition: i32) {
+        if usize::try_from(partition).is_ok_and(|partition| partition >= self.partitions()) {
+            self.outgrown.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there were more partitions since this was asked last.
+    pub(super) fn take_outgrown(&self) -> bool {
+        self.outgrown.swap(false, Ordering::Relaxed)
     }
 }
 

@@ -15,10 +15,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 
 use super::{
-    super::{BrokerError, Retention},
+    super::BrokerError,
     Topic,
     client::{Clients, Consumer, RECORD_OVERHEAD, is_denied},
-    sender::PARTITION,
+    cut::PARTITIONS,
     shared::now,
 };
 
@@ -31,6 +31,24 @@ const FIRST_LOOK: Duration = Duration::from_millis(100);
 const SHORTEST_SEGMENT: Duration = Duration::from_secs(60);
 /// What Kafka takes for its longest times.
 const LONGEST_MILLIS: u128 = i64::MAX as u128;
+
+/// How a topic has to be.
+pub(super) struct Wanted<'a> {
+    pub(super) topic: &'a str,
+    /// It is made with so many partitions.
+    pub(super) partitions: usize,
+    /// It has to have one partition.
+    pub(super) one: bool,
+    /// It is made to keep records for so long.
+    pub(super) kept: Duration,
+}
+
+/// How a topic is.
+pub(super) struct Found {
+    pub(super) partitions: usize,
+    /// The largest record that it takes, in bytes, if that can be known.
+    pub(super) largest: Option<usize>,
+}
 
 /// The name of the topic of a log.
 ///
@@ -64,6 +82,13 @@ pub(super) fn presence(topic: &str) -> String {
     shortened(format!("{topic}.presence"), topic)
 }
 
+/// The name of the topic that says in what order the records of a topic with several partitions come.
+pub(super) fn order(topic: &str) -> String {
+    let name = format!("{topic}.order");
+    // Not what the other topic beside this one ends in.
+    shortened(name.clone(), &name)
+}
+
 /// A name that would be too long, ending in a digest of what it stands for.
 fn shortened(mut name: String, of: &str) -> String {
     if name.len() > NAME_BYTES {
@@ -82,34 +107,44 @@ fn shortened(mut name: String, of: &str) -> String {
     name
 }
 
-/// Sees that the topic is there, made if it has to be, and that a log can be kept in it. Returns the largest record that it
-/// takes, in bytes, if that can be known. Blocks, for no longer than the timeout a few times.
+/// Sees that the topic is there, made if it has to be, and that a log can be kept in it. Blocks, for no longer than the
+/// timeout a few times.
 pub(super) fn open(
     clients: &Clients,
     consumer: &Consumer,
-    topic: &str,
-    retention: Retention,
+    wanted: &Wanted<'_>,
     runtime: &Handle,
-) -> Result<Option<usize>, BrokerError> {
-    match partitions(clients, consumer, topic)? {
-        Some(partitions) => check_partitions(clients, topic, partitions)?,
-        None => {
-            make(clients, topic, retention, runtime)?;
-            let until = Instant::now() + clients.timeout();
-            loop {
-                match partitions(clients, consumer, topic)? {
-                    Some(partitions) => break check_partitions(clients, topic, partitions)?,
-                    None if Instant::now() > until => {
-                        return Err(clients.unavailable(format!(
-                            "the topic {topic} was made and cannot be seen yet; try again"
-                        )));
-                    }
-                    None => std::thread::sleep(FIRST_LOOK),
-                }
+) -> Result<Found, BrokerError> {
+    let topic = wanted.topic;
+    let mut found = partitions(clients, consumer, topic)?;
+    if found.is_none() {
+        make(clients, wanted, runtime)?;
+        let until = Instant::now() + clients.timeout();
+        while found.is_none() {
+            if Instant::now() > until {
+                return Err(clients.unavailable(format!(
+                    "the topic {topic} was made and cannot be seen yet; try again"
+                )));
             }
+            std::thread::sleep(FIRST_LOOK);
+            found = partitions(clients, consumer, topic)?;
         }
     }
-    check_settings(clients, topic, runtime)
+    let partitions = found.unwrap_or_default();
+    check_partitions(clients, wanted, partitions)?;
+    let largest = check_settings(clients, topic, runtime)?;
+    Ok(Found {
+        partitions,
+        largest,
+    })
+}
+
+/// How many partitions the topic has now, if that can be seen within this time.
+pub(super) fn partitions_now(consumer: &Consumer, topic: &str, limit: Duration) -> Option<usize> {
+    let metadata = consumer.fetch_metadata(Some(topic), limit).ok()?;
+    let known = metadata.topics().iter().find(|known| known.name() == topic);
+    let known = known.filter(|known| known.error().is_none());
+    known.map(|known| known.partitions().len())
 }
 
 /// How many partitions the topic has; `None` where there is no such topic.
@@ -155,44 +190,61 @@ fn partitions(
     }
 }
 
-fn check_partitions(clients: &Clients, topic: &str, partitions: usize) -> Result<(), BrokerError> {
-    if partitions == 1 {
-        return Ok(());
+fn check_partitions(
+    clients: &Clients,
+    wanted: &Wanted<'_>,
+    partitions: usize,
+) -> Result<(), BrokerError> {
+    let topic = wanted.topic;
+    if wanted.one && partitions != 1 {
+        return Err(clients.unavailable(format!(
+            "the topic {topic} has {partitions} partitions, and there is no order over several; delete it, and make it \
+             with one"
+        )));
     }
-    Err(clients.unavailable(format!(
-        "the topic {topic} has {partitions} partitions, and there is no order over several; a client that hears several \
-         channels could not say where it was. Use a topic with one partition, and more publishers for more throughput"
-    )))
+    if partitions > PARTITIONS {
+        return Err(clients.unavailable(format!(
+            "the topic {topic} has {partitions} partitions, of which every node would read all; use one with {PARTITIONS} \
+             at most"
+        )));
+    }
+    Ok(())
 }
 
 /// Makes the topic, with as many replicas as the cluster makes by itself.
-fn make(
-    clients: &Clients,
-    topic: &str,
-    retention: Retention,
-    runtime: &Handle,
-) -> Result<(), BrokerError> {
+fn make(clients: &Clients, wanted: &Wanted<'_>, runtime: &Handle) -> Result<(), BrokerError> {
+    let Wanted {
+        topic,
+        partitions,
+        kept,
+        ..
+    } = *wanted;
     let millis = |age: Duration| age.as_millis().clamp(1, LONGEST_MILLIS).to_string();
-    let (age, segment) = (
-        millis(retention.age),
-        millis(retention.age.max(SHORTEST_SEGMENT)),
-    );
+    let (age, segment) = (millis(kept), millis(kept.max(SHORTEST_SEGMENT)));
     let largest = clients.event_data().saturating_add(RECORD_OVERHEAD);
     let largest = largest.clamp(1 << 20, i32::MAX as usize).to_string();
-    let new = NewTopic::new(topic, 1, TopicReplication::Fixed(-1))
-        .set("cleanup.policy", "delete")
-        .set("message.timestamp.type", "LogAppendTime")
-        .set("retention.ms", &age)
-        .set("segment.ms", &segment)
-        .set("max.message.bytes", &largest);
+    let new = NewTopic::new(
+        topic,
+        i32::try_from(partitions).unwrap_or(1),
+        TopicReplication::Fixed(-1),
+    )
+    .set("cleanup.policy", "delete")
+    .set("message.timestamp.type", "LogAppendTime")
+    .set("retention.ms", &age)
+    .set("segment.ms", &segment)
+    .set("max.message.bytes", &largest);
     // It is no small thing for a cluster.
     let limit = Some(2 * clients.timeout());
     let options = AdminOptions::new().request_timeout(limit);
     let admin = clients.admin()?;
     let made = admin.create_topics([&new], &options.operation_timeout(limit));
+    let count = match partitions {
+        1 => "one partition".to_owned(),
+        count => format!("{count} partitions"),
+    };
     let what = format!(
-        "there is no topic {topic}, and it cannot be made; make it with one partition, `cleanup.policy=delete` and \
-         `message.timestamp.type=LogAppendTime`, or give the user the right to create it"
+        "there is no topic {topic}, and it cannot be made; make it with {count}, `cleanup.policy=delete`, \
+         `message.timestamp.type=LogAppendTime` and `retention.ms={age}`, or give the user the right to create it"
     );
     match runtime.block_on(made).map(|made| made.into_iter().next()) {
         Ok(Some(Ok(_))) => {
@@ -236,38 +288,81 @@ fn check_settings(
     }
 }
 
-/// The offset of the first record that is no older than this, by the node's clock; `None` if there is none.
+/// For each of the first partitions the offset of the first record that is no older than this, by the node's clock; `None`
+/// if there is none.
 pub(super) fn first_since(
     clients: &Clients,
     consumer: &Consumer,
     topic: &str,
+    partitions: usize,
     age: Duration,
-) -> Result<Option<i64>, BrokerError> {
-    let failed = |error: KafkaError| {
-        clients.error(&format!("the topic {topic} cannot be looked up"), &error)
-    };
+) -> Result<Vec<Option<u64>>, BrokerError> {
     let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     let time = i64::try_from(now().saturating_sub(age)).unwrap_or(0);
-    let mut asked = TopicPartitionList::new();
-    asked
-        .add_partition_offset(topic, PARTITION, Offset::Offset(time))
-        .map_err(failed)?;
-    let found = consumer.offsets_for_times(asked, clients.timeout());
-    let found = found.map_err(failed)?;
-    let Some(found) = found.find_partition(topic, PARTITION) else {
-        return Ok(None);
+    let found = offsets(
+        consumer,
+        topic,
+        partitions,
+        Offset::Offset(time),
+        clients.timeout(),
+    );
+    found.map_err(|error| clients.error(&format!("the topic {topic} cannot be looked up"), &error))
+}
+
+/// For each of the first partitions the offset that follows on all that can be read.
+pub(super) fn ends(
+    consumer: &Consumer,
+    topic: &str,
+    partitions: usize,
+    limit: Duration,
+) -> Result<Vec<u64>, KafkaError> {
+    let ends = offsets(consumer, topic, partitions, Offset::End, limit)?;
+    Ok(ends.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+/// For each of the first partitions the first offset that there is.
+pub(super) fn beginnings(
+    consumer: &Consumer,
+    topic: &str,
+    partitions: usize,
+    limit: Duration,
+) -> Result<Vec<u64>, KafkaError> {
+    let beginnings = offsets(consumer, topic, partitions, Offset::Beginning, limit)?;
+    let beginnings = beginnings.into_iter().map(Option::unwrap_or_default);
+    Ok(beginnings.collect())
+}
+
+/// Looks up the first partitions: by time, or what stands for the beginning and the end.
+fn offsets(
+    consumer: &Consumer,
+    topic: &str,
+    partitions: usize,
+    what: Offset,
+    limit: Duration,
+) -> Result<Vec<Option<u64>>, KafkaError> {
+    let mut asked = TopicPartitionList::with_capacity(partitions);
+    let numbers = 0..i32::try_from(partitions).unwrap_or(i32::MAX);
+    for number in numbers.clone() {
+        asked.add_partition_offset(topic, number, what)?;
+    }
+    let found = consumer.offsets_for_times(asked, limit)?;
+    let offset = |number| {
+        let Some(found) = found.find_partition(topic, number) else {
+            return Ok(None);
+        };
+        // Where it is an error, the offset is what was asked for.
+        found.error()?;
+        Ok(match found.offset() {
+            Offset::Offset(offset) => u64::try_from(offset).ok(),
+            _ => None,
+        })
     };
-    // Where it is an error, the offset is the time that was asked for.
-    found.error().map_err(failed)?;
-    Ok(match found.offset() {
-        Offset::Offset(offset) => Some(offset),
-        _ => None,
-    })
+    numbers.map(offset).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Settings, *};
 
     #[test]
     fn a_log_has_a_topic_of_its_own() {
@@ -289,5 +384,41 @@ mod tests {
         let (a, b) = (presence(&long("a")), presence(&long("b")));
         assert_eq!(a.len(), NAME_BYTES);
         assert!(a != b && a != long("a"));
+        assert_eq!(order("fanfare.shop.prices"), "fanfare.shop.prices.order");
+        let order = order(&long("a"));
+        assert_eq!(order.len(), NAME_BYTES);
+        assert!(order != a && order != long("a"));
+    }
+
+    #[test]
+    fn what_has_too_many_partitions_says_so() {
+        let settings = Settings {
+            servers: vec!["kafka:9092".into()],
+            topic: Topic::Named("news".into()),
+            partitions: 1,
+            login: None,
+            tls: None,
+            timeout: Duration::from_secs(1),
+            memory: 0,
+        };
+        let clients = Clients::new(settings, 0);
+        let check = |one, partitions| {
+            let wanted = Wanted {
+                topic: "news",
+                partitions: 1,
+                one,
+                kept: Duration::ZERO,
+            };
+            let checked = check_partitions(&clients, &wanted, partitions);
+            checked.map_err(|error| error.to_string())
+        };
+        assert_eq!(check(false, 1), Ok(()));
+        assert_eq!(check(false, 1000), Ok(()));
+        assert_eq!(check(true, 1), Ok(()));
+        for (one, partitions, says) in [(false, 1001, "1000 at most"), (true, 2, "with one")] {
+            let error = check(one, partitions).unwrap_err();
+            let count = format!("topic news has {partitions} partitions");
+            assert!(error.contains(&count) && error.contains(says), "{error}");
+        }
     }
 }

@@ -93,6 +93,14 @@ fn every_type_has_its_keys_and_no_others() {
             "password",
         ),
         (
+            "type = \"kafka\"\nservers = [\"h:9092\"]\ntopic = \"t\"\npartitions = 0",
+            "partitions",
+        ),
+        (
+            "type = \"kafka\"\nservers = [\"h:9092\"]\ntopic = \"t\"\npartitions = 1001",
+            "partitions",
+        ),
+        (
             "type = \"redis\"\nurl = \"redis://h\"\nsync-channel = \"a}b\"",
             "braces",
         ),

@@ -34,11 +34,12 @@ impl Log {
 
     fn mark(&mut self, epoch: &str, base: u64, after: u64) -> bool {
         self.read();
-        self.index.mark(Mark {
+        let mark = Mark {
             epoch: epoch.into(),
             base,
             after,
-        })
+        };
+        self.index.mark(mark, self.time)
     }
 
     /// An event with an id, or one that is given one.

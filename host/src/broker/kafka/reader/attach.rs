@@ -1,6 +1,6 @@
 //! How reading begins, and how it comes back.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaError};
@@ -11,9 +11,9 @@ use super::{
         index::Index,
         record::{self, Mark},
         sender::PARTITION,
-        topic,
+        topic::{self, Wanted},
     },
-    LOOK, MARK, Reader, Step, place,
+    LOOK, Last, MARK, Reader, Step, place,
 };
 
 /// How often to mark a log whose mark does not count, because others mark it too.
@@ -28,65 +28,80 @@ impl Reader {
         self.consumer
             .unassign()
             .map_err(|error| self.cannot_read(&error))?;
-        let largest = topic::open(
-            &self.clients,
-            &self.consumer,
-            &self.topic,
-            self.retention,
-            &self.runtime,
-        )?;
-        if let Some(largest) = largest {
+        let wanted = Wanted {
+            topic: &self.topic,
+            partitions: self.partitions,
+            one: false,
+            kept: self.retention.age,
+        };
+        let found = topic::open(&self.clients, &self.consumer, &wanted, &self.runtime)?;
+        self.sender.spread(found.partitions > 1);
+        if let Some(largest) = found.largest {
             self.sender.bound(largest)?;
         }
-        let (low, high) = self.ends()?;
-        let last = self.progress.last.as_ref().map(|last| last.offset);
-        match last.filter(|last| (low..high).contains(last)) {
-            Some(last) => {
-                self.progress.check = true;
-                self.assign(last)?;
-                self.read_until(|reader| !reader.progress.check)?;
-            }
-            // It was not read before, or what was read last is not there any more.
-            None => self.attach_anew(low, high)?,
+        match found.partitions {
+            0 | 1 => self.attach_one()?,
+            partitions => self.attach_several(partitions)?,
         }
         self.progress.attaching = false;
         Ok(())
     }
 
+    /// The same, where the topic has one partition.
+    fn attach_one(&mut self) -> Result<(), BrokerError> {
+        self.shared.has_partitions(1);
+        if self.several.take().is_some() {
+            self.progress.last = Last::default();
+        }
+        let (low, high) = self.ends_of(&self.topic)?;
+        let last = self.progress.last.offset();
+        match last.filter(|last| (low..high).contains(last)) {
+            Some(last) => {
+                self.progress.last.check();
+                self.assign(last)?;
+                self.read_until(|reader| !reader.progress.last.is_unchecked())
+            }
+            // It was not read before, or what was read last is not there any more.
+            None => self.attach_anew(low, high),
+        }
+    }
+
     fn attach_anew(&mut self, low: u64, high: u64) -> Result<(), BrokerError> {
-        self.progress.check = false;
-        self.progress.last = None;
+        self.progress.last = Last::default();
         let start = self.start(low, high)?;
         let index = Index::new(self.retention, self.memory, start);
         self.shared.lock().begin(index);
         // Nothing is answered from it until all of it was read.
-        self.shared.reached(0);
+        self.shared.reached([], 0);
         self.assign(start)?;
         self.read_until(|reader| reader.shared.lock().index.next_offset() >= high)?;
         self.name()
     }
 
-    fn cannot_read(&self, error: &KafkaError) -> BrokerError {
+    pub(super) fn cannot_read(&self, error: &KafkaError) -> BrokerError {
         self.clients.error("the log cannot be read", error)
     }
 
-    /// The first and the next offset of the log.
-    fn ends(&self) -> Result<(u64, u64), BrokerError> {
+    /// The first and the next offset of a topic with one partition.
+    pub(super) fn ends_of(&self, topic: &str) -> Result<(u64, u64), BrokerError> {
         let limit = self.clients.timeout();
-        let ends = self
-            .consumer
-            .fetch_watermarks(&self.topic, PARTITION, limit);
+        let ends = self.consumer.fetch_watermarks(topic, PARTITION, limit);
         let (low, high) =
             ends.map_err(|error| self.clients.error("the log cannot be looked up", &error))?;
         Ok((place(low), place(high)))
     }
 
-    /// Where to begin: twice as far back as events are kept, because what is kept may have been published before under
+    /// How far back to begin: twice as far as events are kept, because what is kept may have been published before under
     /// the same id; and so far that there is a mark, if somebody uses the log.
+    pub(super) fn back(&self) -> Duration {
+        2 * self.retention.age.max(2 * MARK)
+    }
+
+    /// Where to begin.
     fn start(&self, low: u64, high: u64) -> Result<u64, BrokerError> {
-        let back = 2 * self.retention.age.max(2 * MARK);
-        let found = topic::first_since(&self.clients, &self.consumer, &self.topic, back)?;
-        Ok(found.map_or(high, |offset| place(offset).clamp(low, high)))
+        let found = topic::first_since(&self.clients, &self.consumer, &self.topic, 1, self.back())?;
+        let found = found.into_iter().next().flatten();
+        Ok(found.map_or(high, |offset| offset.clamp(low, high)))
     }
 
     fn assign(&self, offset: u64) -> Result<(), BrokerError> {
@@ -98,12 +113,13 @@ impl Reader {
     }
 
     /// Reads until something is so, for as long as there is something to read.
-    fn read_until(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), BrokerError> {
+    pub(super) fn read_until(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), BrokerError> {
         let mut since = Instant::now();
         while !done(self) {
-            if self.step(LOOK)? == Step::Record {
+            if self.step(self.until_order(LOOK))? == Step::Record {
                 since = Instant::now();
             }
+            self.order()?;
             if self.stopped() || since.elapsed() > self.clients.timeout() {
                 return Err(self.clients.unavailable("the log cannot be read in time"));
             }
@@ -113,7 +129,7 @@ impl Reader {
 
     /// Sees that the log has a name, and that its positions come after all that this node has told: else it is another
     /// log, or not all of it.
-    fn name(&mut self) -> Result<(), BrokerError> {
+    pub(super) fn name(&mut self) -> Result<(), BrokerError> {
         for _ in 0..MARKS {
             let mark = {
                 let state = self.shared.lock();
@@ -157,16 +173,17 @@ impl Reader {
     fn mark(&mut self, mark: &Mark) -> Result<(), BrokerError> {
         let shared = self.shared.clone();
         let mut echo = shared.expect();
-        let headers = record::mark_headers(echo.origin, mark);
-        let mut sent = self.sender.send(None, None, headers)?;
+        let headers = record::mark_headers(echo.origin, mark, self.began());
+        let mut sent = self.marks().send(None, None, headers)?;
         let limit = Instant::now() + self.clients.timeout();
         loop {
-            self.step(LOOK)?;
+            self.step(self.until_order(LOOK))?;
+            self.order()?;
             if echo.read.try_recv().is_ok() {
                 return Ok(());
             }
             if let Some(Ok(Err((error, _)))) = (&mut sent).now_or_never() {
-                return Err(self.sender.failed(&error, 0));
+                return Err(self.marks().failed(&error, 0));
             }
             if Instant::now() > limit {
                 return Err(self
