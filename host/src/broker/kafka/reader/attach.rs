@@ -62,7 +62,10 @@ impl Reader {
                 self.read_until(|reader| !reader.progress.last.is_unchecked())
             }
             // It was not read before, or what was read last is not there any more.
-            None => self.attach_anew(low, high),
+            None => self.attach_anew(low, high).inspect_err(|_| {
+                // The log may not have been named.
+                self.progress.last = Last::default();
+            }),
         }
     }
 
