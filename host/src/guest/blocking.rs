@@ -115,7 +115,10 @@ impl Blocking {
                 self.keep(instance);
                 return Ok(result);
             }
-            Ok(Ok(Err(trap))) => Failure::trap(&trap, instance.store.data(), &self.source),
+            Ok(Ok(Err(trap))) => {
+                self.source.read(&self.guests).await;
+                Failure::trap(&trap, instance.store.data(), &self.source)
+            }
             Ok(Err(CpuTimeUsedUp)) => Failure::cpu_time(cpu_time),
             Err(_) => Failure::wall_time(wall_time.unwrap_or_default()),
         };

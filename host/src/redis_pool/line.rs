@@ -5,7 +5,9 @@
 
 use std::{
     collections::VecDeque,
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io, mem,
     pin::Pin,
     sync::{
         Arc,
@@ -26,8 +28,11 @@ use super::replies::{Replies, Reply};
 const QUEUE: usize = 256;
 /// Commands that are written at a time.
 const BATCH: usize = 64;
-/// What is kept of the room that commands took which were not written at once, in bytes.
-const KEPT: usize = 64 * 1024;
+/// Bytes that are written at a time, but for a command that is larger.
+const BATCH_BYTES: usize = 64 * 1024;
+/// The largest command that its caller writes, in bytes: a caller of low priority may be held up meanwhile, and the
+/// driver with it.
+const AT_ONCE: usize = 16 * 1024;
 /// How many lines there were.
 static LINES: AtomicU64 = AtomicU64::new(0);
 
@@ -65,7 +70,7 @@ struct Writer {
     unwritten: Vec<u8>,
     /// How much of that was written.
     written: usize,
-    /// All of it was given to the socket, which may hold some of it back.
+    /// Something was written since the last flush.
     unflushed: bool,
     /// Why nothing can be written any more, until the driver ends with it.
     failed: Option<io::Error>,
@@ -102,7 +107,7 @@ impl Line {
             shared: shared.clone(),
             number,
         };
-        (line, drive(replies, shared, receiver))
+        (line, drive(replies, End(shared), receiver))
     }
 
     /// Tells it from all others of this process.
@@ -123,6 +128,9 @@ impl Line {
 
     /// Writes a command if nothing is under way; else it is given back.
     fn write_at_once(&self, request: Request) -> Result<(), Request> {
+        if request.command.len() > AT_ONCE {
+            return Err(request);
+        }
         let Some(mut writer) = self.shared.writer.try_lock() else {
             return Err(request);
         };
@@ -130,7 +138,10 @@ impl Line {
         let is_idle = writer.is_idle()
             && self.requests.capacity() == QUEUE
             && self.shared.waiting.lock().is_empty();
-        let Some(driver) = writer.driver.clone().filter(|_| is_idle) else {
+        if !is_idle {
+            return Err(request);
+        }
+        let Some(driver) = writer.driver.clone() else {
             return Err(request);
         };
         let Request { command, answer } = request;
@@ -144,6 +155,14 @@ impl Line {
                 writer.failed = Some(error);
                 driver.wake();
             }
+            // Nothing was written: as long as it is not, the caller may give up.
+            Poll::Pending if writer.has_begun_nothing() => {
+                if let Some(answer) = self.shared.waiting.lock().pop_back() {
+                    writer.unflushed = false;
+                    let command = mem::take(&mut writer.unwritten);
+                    return Err(Request { command, answer });
+                }
+            }
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         Ok(())
@@ -153,13 +172,14 @@ impl Line {
 /// Ends when the connection has.
 async fn drive<S: AsyncRead + AsyncWrite>(
     replies: Replies<ReadHalf<S>>,
-    shared: Arc<Shared>,
+    end: End,
     mut requests: mpsc::Receiver<Request>,
 ) -> io::Error {
-    let _end = End(shared.clone());
-    let write = std::future::poll_fn(|context| {
+    let shared = &*end.0;
+    let mut batch = Vec::new();
+    let write = poll_fn(|context| {
         let mut writer = shared.writer.lock();
-        writer.poll_drive(context, &mut requests, &shared.waiting)
+        writer.poll_drive(context, &mut requests, &mut batch, &shared.waiting)
     });
     let ended = tokio::select! {
         ended = write => ended,
@@ -178,19 +198,28 @@ impl Writer {
         &mut self,
         context: &mut Context<'_>,
         requests: &mut mpsc::Receiver<Request>,
+        batch: &mut Vec<Request>,
         waiting: &Waiting,
     ) -> Poll<io::Result<()>> {
-        self.driver = Some(context.waker().clone());
+        match &mut self.driver {
+            Some(driver) => driver.clone_from(context.waker()),
+            None => self.driver = Some(context.waker().clone()),
+        }
         if let Some(error) = self.failed.take() {
             return Poll::Ready(Err(error));
         }
-        let mut batch = Vec::new();
         loop {
             ready!(self.poll_write(context))?;
-            if ready!(requests.poll_recv_many(context, &mut batch, BATCH)) == 0 {
-                return Poll::Ready(Ok(()));
+            if batch.is_empty() {
+                if ready!(requests.poll_recv_many(context, batch, BATCH)) == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                // They are taken from the end.
+                batch.reverse();
             }
-            for Request { command, answer } in batch.drain(..) {
+            while self.unwritten.len() < BATCH_BYTES
+                && let Some(Request { command, answer }) = batch.pop()
+            {
                 if answer.is_closed() {
                     // The caller has been told that it took too long: then it must not happen any more.
                     continue;
@@ -216,12 +245,17 @@ impl Writer {
         }
         self.written = 0;
         self.unwritten.clear();
-        self.unwritten.shrink_to(KEPT);
+        self.unwritten.shrink_to(BATCH_BYTES);
         if self.unflushed {
             ready!(socket.as_mut().poll_flush(context))?;
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// There is something to be written, and none of it was yet.
+    fn has_begun_nothing(&self) -> bool {
+        self.written == 0 && !self.unwritten.is_empty()
     }
 
     fn is_idle(&self) -> bool {
@@ -243,7 +277,9 @@ impl Drop for End {
         let mut writer = self.0.writer.lock();
         (writer.socket, writer.driver) = (None, None);
         // Under the lock: nobody writes any more and then waits for ever.
-        self.0.waiting.lock().clear();
+        let waiting = mem::take(&mut *self.0.waiting.lock());
+        drop(writer);
+        drop(waiting);
     }
 }
 

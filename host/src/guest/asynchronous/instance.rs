@@ -161,7 +161,10 @@ impl Instance {
                 span.in_scope(|| debug!("the instance has served its calls"));
                 Failure::stopped("its instance has ended")
             }
-            Some(Ok(Err(trap))) => Failure::trap(&trap, store.data(), &inner.source),
+            Some(Ok(Err(trap))) => {
+                inner.source.read(&inner.guests).await;
+                Failure::trap(&trap, store.data(), &inner.source)
+            }
             Some(Err(CpuTimeUsedUp)) => Failure::cpu_time(cpu_time),
         };
         if failure.stopped.is_some() {
