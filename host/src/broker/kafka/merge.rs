@@ -176,7 +176,7 @@ impl Chain {
 
     fn judge(&self, offset: u64, cut: &Cut) -> Verdict {
         let Some(newest) = self.newest else {
-            return match cut.seen >= self.clear {
+            return match (self.clear..=offset).contains(&cut.seen) {
                 true => Verdict::Begins,
                 false => Verdict::Unknown,
             };
@@ -184,7 +184,7 @@ impl Chain {
         if cut.seen <= newest.offset {
             return Verdict::Late;
         }
-        if cut.began.is_none() {
+        if cut.began.is_none() && cut.seen <= offset {
             return Verdict::Begins;
         }
         // Partitions that are added begin at 0.
@@ -381,6 +381,17 @@ impl<R: Waits> Merge<R> {
             began: self.chain.began(),
             spans: spans.collect(),
         }
+    }
+
+    /// What the cut in front waits for, if it does: a partition, the offset that is to be read next of it, and the one that
+    /// it takes it up to.
+    pub(super) fn waits_for(&self) -> Option<(usize, u64, u64)> {
+        let Some(Turn::Cut { cut, partition, .. }) = self.turns.front() else {
+            return None;
+        };
+        let through = cut.spans.get(*partition)?.through;
+        let passed = self.partitions.get(*partition)?.passed;
+        (passed < through).then_some((*partition, passed, through))
     }
 
     /// What comes next; `None` where something has to be read before.

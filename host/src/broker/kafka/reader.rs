@@ -7,13 +7,14 @@
 //! - [`deliver`]: what is done with a record in its turn.
 //! - [`last`]: how it is seen that a log is still the same.
 //! - [`several`]: reading a topic with several partitions, and having a part in their order.
-//! - [`begin`]: how that begins.
+//! - [`begin`]: how that begins; [`stuck`]: what is done where its order comes to a stop.
 
 mod attach;
 mod begin;
 mod deliver;
 mod last;
 mod several;
+mod stuck;
 
 use std::{
     sync::{
@@ -146,11 +147,16 @@ impl Reader {
 
     /// Reads and delivers until it breaks or is stopped.
     fn read(&mut self) -> Result<(), BrokerError> {
+        let mut read = 0_usize;
         while !self.stopped() {
             // What there is already is read without waiting.
             if self.step(Duration::ZERO)? == Step::Record {
-                if self.progress.untold >= BATCH {
+                read = read.wrapping_add(1);
+                // What waits for a cut is not delivered before.
+                if read.is_multiple_of(BATCH) {
                     self.order()?;
+                }
+                if self.progress.untold >= BATCH {
                     self.tell();
                     self.mark_again();
                 }

@@ -317,7 +317,7 @@ pub(super) fn ends(
     limit: Duration,
 ) -> Result<Vec<u64>, KafkaError> {
     let ends = offsets(consumer, topic, partitions, Offset::End, limit)?;
-    Ok(ends.into_iter().map(Option::unwrap_or_default).collect())
+    all_known(ends)
 }
 
 /// For each of the first partitions the first offset that there is.
@@ -328,8 +328,13 @@ pub(super) fn beginnings(
     limit: Duration,
 ) -> Result<Vec<u64>, KafkaError> {
     let beginnings = offsets(consumer, topic, partitions, Offset::Beginning, limit)?;
-    let beginnings = beginnings.into_iter().map(Option::unwrap_or_default);
-    Ok(beginnings.collect())
+    all_known(beginnings)
+}
+
+/// What is not known is not taken for 0: then the topic would hold less than it does.
+fn all_known(offsets: Vec<Option<u64>>) -> Result<Vec<u64>, KafkaError> {
+    let all: Option<_> = offsets.into_iter().collect();
+    all.ok_or(KafkaError::MetadataFetch(Code::UnknownPartition))
 }
 
 /// Looks up the first partitions: by time, or what stands for the beginning and the end.

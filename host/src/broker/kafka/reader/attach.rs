@@ -13,7 +13,7 @@ use super::{
         sender::PARTITION,
         topic::{self, Wanted},
     },
-    LOOK, Last, MARK, Reader, Step, place,
+    LOOK, Last, MARK, Reader, place,
 };
 
 /// How often to mark a log whose mark does not count, because others mark it too.
@@ -59,7 +59,7 @@ impl Reader {
             Some(last) => {
                 self.progress.last.check();
                 self.assign(last)?;
-                self.read_until(|reader| !reader.progress.last.is_unchecked())
+                self.read_until(|reader| reader.progress.last.is_unchecked().into())
             }
             // It was not read before, or what was read last is not there any more.
             None => self.attach_anew(low, high).inspect_err(|_| {
@@ -77,7 +77,7 @@ impl Reader {
         // Nothing is answered from it until all of it was read.
         self.shared.reached([], 0);
         self.assign(start)?;
-        self.read_until(|reader| reader.shared.lock().index.next_offset() >= high)?;
+        self.read_until(|reader| high.saturating_sub(reader.shared.lock().index.next_offset()))?;
         self.name()
     }
 
@@ -115,14 +115,18 @@ impl Reader {
         done.map_err(|error| self.cannot_read(&error))
     }
 
-    /// Reads until something is so, for as long as there is something to read.
-    pub(super) fn read_until(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), BrokerError> {
+    /// Reads until nothing is left of what is to be read, for as long as it becomes less: what else is published meanwhile
+    /// does not count.
+    pub(super) fn read_until(&mut self, left: impl Fn(&Self) -> u64) -> Result<(), BrokerError> {
         let mut since = Instant::now();
-        while !done(self) {
-            if self.step(self.until_order(LOOK))? == Step::Record {
+        let mut before = left(self);
+        while before > 0 {
+            self.step(self.until_order(LOOK))?;
+            self.order()?;
+            let now = left(self);
+            if std::mem::replace(&mut before, now) != now {
                 since = Instant::now();
             }
-            self.order()?;
             if self.stopped() || since.elapsed() > self.clients.timeout() {
                 return Err(self.clients.unavailable("the log cannot be read in time"));
             }

@@ -96,7 +96,7 @@ impl Reader {
             self.assign_several()?;
             return self.read_until(|reader| {
                 let several = reader.several.as_ref();
-                several.is_none_or(|several| !several.is_unchecked())
+                several.map_or(0, |several| several.unchecked() as u64)
             });
         }
         let mut failed = None;
@@ -131,21 +131,26 @@ impl Reader {
             .last
             .resize_with(several.merge.partitions(), Last::default);
         several.behind = several.behind.max(offset + 1);
+        several.calm();
         let index = Index::new(self.retention, self.memory, offset + cut.from());
         self.shared.lock().begin(index);
         // Nothing is answered from it until all of it was read.
         self.shared.reached([], 0);
         self.assign_several()?;
         self.read_until(|reader| {
-            reader.several.as_ref().is_none_or(|several| {
-                let mut read = several.merge.released().zip(&ends.next);
-                several.merge.next_of_order() >= several.behind
-                    && read.all(|(released, next)| released >= *next)
+            reader.several.as_ref().map_or(0, |several| {
+                let read = several.merge.passed().zip(several.merge.released());
+                let left = read.zip(&ends.next).map(|((passed, released), next)| {
+                    next.saturating_sub(passed) + next.saturating_sub(released)
+                });
+                let of_order = several.behind.saturating_sub(several.merge.next_of_order());
+                of_order + left.sum::<u64>()
             })
         })?;
         self.name()?;
         if let Some(several) = &mut self.several {
             several.lost = false;
+            several.wrong = 0;
         }
         Ok(())
     }
@@ -156,7 +161,9 @@ impl Reader {
             return Err(self.clients.unavailable("the topic has one partition"));
         };
         let (order, behind) = (several.order.clone(), several.behind);
-        let (wrong, sender) = (several.wrong, several.sender.clone());
+        // An order topic that ends before that is another one.
+        let wrong = Some(several.wrong).filter(|wrong| *wrong <= behind);
+        let (wrong, sender) = (wrong.unwrap_or(0), several.sender.clone());
         let (clients, consumer) = (self.clients.clone(), self.consumer.clone());
         let back = self.back();
         let since = topic::first_since(&clients, &consumer, &order, 1, back)?;

@@ -26,6 +26,7 @@ use super::{
         sender::{PARTITION, Sender},
     },
     Checked, Last, Read, Reader, place,
+    stuck::Stuck,
 };
 
 /// A node that is not the sequencer waits for so long for a cut before it writes one, and a random part more; longer each
@@ -64,6 +65,8 @@ pub(in super::super) struct Several {
     patience: Duration,
     /// When this node writes a cut, if nobody else does before.
     due: Option<Instant>,
+    /// What is waited for, and since when.
+    pub(super) stuck: Option<Stuck>,
     /// Which partitions are not read for now, and whether the order topic is not.
     paused: Vec<bool>,
     order_paused: bool,
@@ -71,7 +74,8 @@ pub(in super::super) struct Several {
 
 struct Cutting {
     origin: Origin,
-    sent: DeliveryFuture,
+    /// Until it is acknowledged.
+    sent: Option<DeliveryFuture>,
     since: Instant,
 }
 
@@ -92,6 +96,7 @@ impl Several {
             sequencer: false,
             patience: PATIENCE,
             due: None,
+            stuck: None,
             paused: Vec::new(),
             order_paused: false,
         }
@@ -102,18 +107,21 @@ impl Several {
         self.at_end = false;
         self.cutting = None;
         self.sequencer = false;
+        self.patience = PATIENCE;
         self.due = None;
+        self.stuck = None;
     }
 
     /// What was read says that reading cannot go on where it was.
-    fn lose(&mut self) {
+    pub(super) fn lose(&mut self) {
         self.lost = true;
         self.learnt = true;
     }
 
-    /// Whether a record that was read last is still to be read again.
-    pub(super) fn is_unchecked(&self) -> bool {
-        self.last_of_order.is_unchecked() || self.last.iter().any(Last::is_unchecked)
+    /// How many of the records that were read last are still to be read again.
+    pub(super) fn unchecked(&self) -> usize {
+        let all = self.last.iter().chain([&self.last_of_order]);
+        all.filter(|last| last.is_unchecked()).count()
     }
 
     /// A cut that counts was read.
@@ -205,7 +213,9 @@ impl Reader {
                     }
                     // Its own wait, so that not all are late again and again.
                     Verdict::Late if own => {
-                        several.patience = LONGEST_PATIENCE.min(2 * several.patience);
+                        // Short enough that whoever waits for something does not give up meanwhile.
+                        let longest = LONGEST_PATIENCE.min(self.clients.timeout() / 8);
+                        several.patience = longest.min(2 * several.patience);
                     }
                     Verdict::Late | Verdict::Unknown => {}
                     Verdict::Odd => tracing::warn!(
@@ -301,8 +311,12 @@ impl Reader {
             return Ok(());
         };
         if let Some(cutting) = &mut several.cutting {
-            let failed = (&mut cutting.sent).now_or_never();
-            let failed = failed.filter(|sent| !matches!(sent, Ok(Ok(_))));
+            let ended = cutting.sent.as_mut().and_then(|sent| sent.now_or_never());
+            if ended.is_some() {
+                // It ends once.
+                cutting.sent = None;
+            }
+            let failed = ended.filter(|sent| !matches!(sent, Ok(Ok(_))));
             // Another one does no harm, even if this one is there.
             if failed.is_some() || cutting.since.elapsed() > self.clients.timeout() {
                 tracing::debug!(topic = several.order, ?failed, "a cut was not written");
@@ -310,6 +324,10 @@ impl Reader {
                 several.sequencer = false;
             }
         }
+        self.look_at_front()?;
+        let Some(several) = &mut self.several else {
+            return Ok(());
+        };
         if !several.merge.is_unordered() || several.merge.next_of_order() < several.behind {
             several.due = None;
             return Ok(());
@@ -351,7 +369,7 @@ impl Reader {
             Ok(sent) => {
                 several.cutting = Some(Cutting {
                     origin,
-                    sent,
+                    sent: Some(sent),
                     since: Instant::now(),
                 });
             }
