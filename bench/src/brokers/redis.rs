@@ -98,14 +98,14 @@ impl Server for Redis {
             push.next().await?;
             Ok(vec![
                 Bare {
-                    what: "PUBLISH, SUBSCRIBE",
+                    what: "PUBLISH, SUBSCRIBE, redis-rs",
                     way: Box::new(PubSub {
                         publisher,
                         subscriber,
                     }),
                 },
                 Bare {
-                    what: "the same over a node's connections",
+                    what: "the same, a node's connections",
                     way: Box::new(OwnPubSub { client: own, push }),
                 },
             ])

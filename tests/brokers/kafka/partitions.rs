@@ -7,7 +7,7 @@ use std::{collections::HashMap, time::Instant};
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
-    message::ToBytes,
+    message::{Header, OwnedHeaders, ToBytes},
     producer::{FutureProducer, FutureRecord, Producer as _},
 };
 

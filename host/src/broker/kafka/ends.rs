@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::consumer::Consumer as _;
+use rdkafka::{Offset, consumer::Consumer as _};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
@@ -110,7 +110,7 @@ impl Asked {
                     let ends = consumer.fetch_watermarks(&self.topic, PARTITION, left);
                     ends.map(|(_, high)| vec![u64::try_from(high).unwrap_or(0)])
                 }
-                partitions => topic::ends(&consumer, &self.topic, partitions, left),
+                partitions => topic::edges(&consumer, &self.topic, partitions, Offset::End, left),
             };
             match ends {
                 Ok(ends) => return Ok(ends),

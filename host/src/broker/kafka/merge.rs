@@ -19,7 +19,7 @@
 //!
 //! A record waits for the cut that takes it, and a cut for the records that it takes.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, iter};
 
 use super::{
     cut::{Cut, Span},
@@ -155,6 +155,11 @@ impl Chain {
         &self.ordered
     }
 
+    /// The same, and that of partitions that are added, which begin at 0.
+    fn all_ordered(&self) -> impl Iterator<Item = u64> {
+        self.ordered.iter().copied().chain(iter::repeat(0))
+    }
+
     /// The offset of the cut that began this order.
     pub(super) fn began(&self) -> Option<u64> {
         self.newest.map(|newest| newest.began)
@@ -187,15 +192,13 @@ impl Chain {
         if cut.began.is_none() && cut.seen <= offset {
             return Verdict::Begins;
         }
-        // Partitions that are added begin at 0.
-        let ordered = self.ordered.iter().copied().chain(std::iter::repeat(0));
         let goes_on = cut.began == Some(newest.began)
             && cut.seen <= offset
             && cut.spans.len() >= self.ordered.len()
             && cut
                 .spans
                 .iter()
-                .zip(ordered)
+                .zip(self.all_ordered())
                 .all(|(span, ordered)| span.from == ordered);
         match goes_on {
             true => Verdict::Counts,
@@ -346,36 +349,24 @@ impl<R: Waits> Merge<R> {
 
     /// Whether something was read that no cut has taken.
     pub(super) fn is_unordered(&self) -> bool {
-        let ordered = self
-            .chain
-            .ordered
-            .iter()
-            .copied()
-            .chain(std::iter::repeat(0));
-        let mut partitions = self.partitions.iter().zip(ordered);
+        let mut partitions = self.partitions.iter().zip(self.chain.all_ordered());
         partitions.any(|(partition, ordered)| partition.passed > ordered)
     }
 
     /// A cut that takes all that was read and that none has taken.
     pub(super) fn next_cut(&self) -> Cut {
-        let ordered = self
-            .chain
-            .ordered
-            .iter()
-            .copied()
-            .chain(std::iter::repeat(0));
-        let spans = self
-            .partitions
-            .iter()
-            .zip(ordered)
-            .map(|(partition, from)| {
-                let through = partition.passed.max(from);
-                Span {
-                    from,
-                    through,
-                    time: partition.time.filter(|_| through > from),
-                }
-            });
+        let spans =
+            self.partitions
+                .iter()
+                .zip(self.chain.all_ordered())
+                .map(|(partition, from)| {
+                    let through = partition.passed.max(from);
+                    Span {
+                        from,
+                        through,
+                        time: partition.time.filter(|_| through > from),
+                    }
+                });
         Cut {
             seen: self.next,
             began: self.chain.began(),

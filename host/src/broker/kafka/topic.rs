@@ -309,30 +309,17 @@ pub(super) fn first_since(
     found.map_err(|error| clients.error(&format!("the topic {topic} cannot be looked up"), &error))
 }
 
-/// For each of the first partitions the offset that follows on all that can be read.
-pub(super) fn ends(
+/// For each of the first partitions the offset that follows on all that can be read (`Offset::End`), or the first that
+/// there is (`Offset::Beginning`).
+pub(super) fn edges(
     consumer: &Consumer,
     topic: &str,
     partitions: usize,
+    edge: Offset,
     limit: Duration,
 ) -> Result<Vec<u64>, KafkaError> {
-    let ends = offsets(consumer, topic, partitions, Offset::End, limit)?;
-    all_known(ends)
-}
-
-/// For each of the first partitions the first offset that there is.
-pub(super) fn beginnings(
-    consumer: &Consumer,
-    topic: &str,
-    partitions: usize,
-    limit: Duration,
-) -> Result<Vec<u64>, KafkaError> {
-    let beginnings = offsets(consumer, topic, partitions, Offset::Beginning, limit)?;
-    all_known(beginnings)
-}
-
-/// What is not known is not taken for 0: then the topic would hold less than it does.
-fn all_known(offsets: Vec<Option<u64>>) -> Result<Vec<u64>, KafkaError> {
+    let offsets = offsets(consumer, topic, partitions, edge, limit)?;
+    // What is not known is not taken for 0: then the topic would hold less than it does.
     let all: Option<_> = offsets.into_iter().collect();
     all.ok_or(KafkaError::MetadataFetch(Code::UnknownPartition))
 }

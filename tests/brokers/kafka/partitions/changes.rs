@@ -132,46 +132,20 @@ fn a_topic_that_is_given_more_partitions_than_one_is_another_log() {
     });
 }
 
-/// Nodes go on after something was deleted, in another log, and who was there is told.
-async fn check_made_anew(deleted: &str) {
+async fn check_deleted(deleted: &str) {
     let kit = Arc::new(Several::start());
-    let (a, b) = (
-        Node::start(&*kit, "log").await,
-        Node::start(&*kit, "log").await,
-    );
-    let mut client = a.client(None, &["news"]).await;
-    a.publish_numbers("news", 0..20).await;
-    assert_eq!(client.data(20).await, numbers(0..20));
-    let last = client.last.clone().unwrap();
-    let delete = (kit.clone(), kit.0.topic(deleted));
-    blocking(move || delete.0.0.server().delete_topic(&delete.1)).await;
-    let begun = Instant::now();
-    for node in [&a, &b] {
-        while let Err(error) = node.publish_own("news", "new").await {
-            assert!(matches!(error, BrokerError::Unavailable(_)), "{error}");
-            assert!(begun.elapsed() < Duration::from_secs(60), "{error}");
-        }
-    }
-    a.publish("news", "end").await.unwrap();
-    let heard = client.until("end").await;
-    assert!(heard.contains(&Heard::Gap("news".into())), "{heard:?}");
-    let mut late = b.client(Some(&last), &["news"]).await;
-    assert_eq!(late.next().await, Heard::Gap("news".into()));
-    let mut back = b.client(client.last.as_deref(), &["news"]).await;
-    a.publish("news", "next").await.unwrap();
-    assert_eq!(back.data(1).await, ["next"]);
-    assert_ne!(position(back.last.as_ref().unwrap()).0, position(&last).0);
-    println!("{deleted}: all went on after {:?}", begun.elapsed());
+    let (delete, topic) = (kit.clone(), kit.0.topic(deleted));
+    check_made_anew(&*kit, move || delete.0.server().delete_topic(&topic)).await;
 }
 
 #[test]
 fn a_topic_that_was_made_anew_is_another_log() {
-    nodes::run(check_made_anew("log"));
+    nodes::run(check_deleted("log"));
 }
 
 #[test]
 fn where_the_order_was_deleted_there_is_another_log() {
-    nodes::run(check_made_anew("log.order"));
+    nodes::run(check_deleted("log.order"));
 }
 
 #[test]
@@ -214,5 +188,63 @@ fn an_order_topic_that_has_no_order_is_refused() {
         for part in [".order", "2 partitions"] {
             assert!(error.contains(part), "{error}");
         }
+    });
+}
+
+#[test]
+fn a_cut_of_what_is_not_there_stops_nothing_for_long() {
+    nodes::run(async {
+        let kit = Several::start();
+        let node = Node::start(&kit, "log").await;
+        let mut client = node.client(None, &["news"]).await;
+        node.publish_numbers("news", 0..20).await;
+        assert_eq!(client.data(20).await, numbers(0..20));
+        // Where each partition is ordered up to, once all is.
+        let ordered = |value: &str| -> Vec<u64> {
+            let spans = value.split(' ').map(|span| {
+                let (offsets, _) = span.split_once('@').unwrap_or((span, ""));
+                let (from, count) = offsets.split_once('+').unwrap_or((offsets, "0"));
+                from.parse::<u64>().unwrap() + count.parse::<u64>().unwrap()
+            });
+            spans.collect()
+        };
+        let order = kit.0.topic("log.order");
+        let written = kit.read(&order, 1, move |records| {
+            let cut = records[0].iter().rfind(|(_, value)| !value.is_empty());
+            cut.is_some_and(|(_, value)| ordered(value).iter().sum::<u64>() == 20)
+        });
+        let written = written.await;
+        let (_, last) = written[0]
+            .iter()
+            .rfind(|(_, value)| !value.is_empty())
+            .unwrap();
+        let from = ordered(last);
+        let value = format!("{}+1000 {} {}", from[0], from[1], from[2]);
+        // Anybody who may write to the order topic can have it count.
+        let header = |key, value| Header {
+            key,
+            value: Some(value),
+        };
+        let seen = written[0].len().to_string();
+        let headers = OwnedHeaders::new().insert(header("fanfare-seen", seen.as_str()));
+        let headers = headers.insert(header("fanfare-began", "0"));
+        let record = FutureRecord::<str, _>::to(&order)
+            .payload(&value)
+            .headers(headers);
+        kit.producer(None)
+            .send_result(record)
+            .unwrap()
+            .await
+            .unwrap()
+            .unwrap();
+        let begun = Instant::now();
+        while let Err(error) = node.publish_own("news", "new").await {
+            assert!(matches!(error, BrokerError::Unavailable(_)), "{error}");
+            assert!(begun.elapsed() < Duration::from_secs(60), "{error}");
+        }
+        node.publish("news", "end").await.unwrap();
+        let heard = client.until("end").await;
+        assert!(heard.contains(&Heard::Gap("news".into())), "{heard:?}");
+        println!("all went on after {:?}", begun.elapsed());
     });
 }

@@ -74,8 +74,8 @@ impl Reader {
         }
         let limit = self.clients.timeout();
         let (low, high) = self.ends_of(&order)?;
-        let first = topic::beginnings(&self.consumer, &self.topic, partitions, limit);
-        let next = topic::ends(&self.consumer, &self.topic, partitions, limit);
+        let edges = |edge| topic::edges(&self.consumer, &self.topic, partitions, edge, limit);
+        let (first, next) = (edges(Offset::Beginning), edges(Offset::End));
         let cannot = |error| self.clients.error("the log cannot be looked up", &error);
         let ends = Ends {
             first: first.map_err(cannot)?,
@@ -228,7 +228,7 @@ impl Reader {
                     .clients
                     .unavailable("the topic has more partitions now"));
             }
-            let next = topic::ends(&self.consumer, &self.topic, next.len(), limit);
+            let next = topic::edges(&self.consumer, &self.topic, next.len(), Offset::End, limit);
             if next.is_ok_and(|next| holds(&next)) {
                 return Ok(true);
             }

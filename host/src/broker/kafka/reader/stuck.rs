@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use rdkafka::Offset;
+
 use super::{
     super::{super::BrokerError, topic},
     Reader,
@@ -38,7 +40,7 @@ impl Reader {
             return Ok(());
         }
         let partitions = several.merge.partitions();
-        let ends = topic::ends(&self.consumer, &self.topic, partitions, limit);
+        let ends = topic::edges(&self.consumer, &self.topic, partitions, Offset::End, limit);
         let end = ends.ok().and_then(|ends| ends.get(partition).copied());
         if end.is_some_and(|end| end < through) {
             several.lose();
