@@ -96,10 +96,15 @@ impl Shared {
     /// All records of each partition before these offsets were read, and pushed where they had to be, and this position
     /// was told.
     pub(super) fn reached(&self, offsets: impl IntoIterator<Item = u64>, position: u64) {
-        self.read.send_modify(|read| {
-            read.offsets.clear();
-            read.offsets.extend(offsets);
-            read.position = position;
+        let reached = Reached {
+            offsets: offsets.into_iter().collect(),
+            position,
+        };
+        // It is told again and again where nothing comes, and nobody is to be woken for that.
+        self.read.send_if_modified(|read| {
+            let other = *read != reached;
+            *read = reached;
+            other
         });
     }
 

@@ -79,8 +79,8 @@ impl Waits for Read {
 }
 
 impl Reader {
-    /// Delivers a record that has this place in the order. Whether it was not there before.
-    pub(super) fn deliver(&mut self, at: u64, read: Read) -> bool {
+    /// Delivers a record that has this place in the order, unless it was there before.
+    pub(super) fn deliver(&mut self, at: u64, read: Read) {
         let time = read.millis();
         let Read {
             record,
@@ -91,7 +91,7 @@ impl Reader {
         } = read;
         let mut state = self.shared.lock();
         if at < state.index.next_offset() {
-            return false;
+            return;
         }
         state.index.read(at, time, now());
         self.progress.untold += 1;
@@ -156,7 +156,6 @@ impl Reader {
                 duplicate: taken.duplicate,
             });
         }
-        true
     }
 
     /// A mark of the order topic has its turn.
