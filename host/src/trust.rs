@@ -103,12 +103,12 @@ mod tests {
             Some("no certificate\n"),
             Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
         ] {
-            let path = std::env::temp_dir().join(format!("fanfare-ca-{:x}", rand::random::<u64>()));
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("ca.pem");
             if let Some(content) = content {
                 std::fs::write(&path, content).unwrap();
             }
             let error = Trust::new(Some(&path)).unwrap_err().to_string();
-            let _ = std::fs::remove_file(&path);
             assert!(error.contains(&path.display().to_string()), "{error}");
         }
     }

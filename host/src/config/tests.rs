@@ -112,16 +112,15 @@ fn for_a_guest_alone() {
 
 #[test]
 fn files_are_read_from_disk() {
-    let folder = std::env::temp_dir().join(format!("fanfare-config-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join("fanfare.toml");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fanfare.toml");
     std::fs::write(&path, "[apps.a]\ncomponent = \"a.wasm\"").unwrap();
     let config = Config::load(&path).unwrap();
-    assert_eq!(config.apps["a"].component, folder.join("a.wasm"));
+    assert_eq!(config.apps["a"].component, folder.path().join("a.wasm"));
     std::fs::write(&path, b"[node]\n# \xff").unwrap();
     let error = Config::load(&path).unwrap_err().to_string();
     assert!(error.contains("fanfare.toml:2:3: not UTF-8"), "{error}");
-    std::fs::remove_dir_all(&folder).unwrap();
+    folder.close().unwrap();
     let error = Config::load(&path).unwrap_err().to_string();
     assert!(error.contains("fanfare.toml: cannot be read: "), "{error}");
 }

@@ -125,14 +125,20 @@ impl Guests {
 }
 
 fn open_cache(folder: Option<&Path>) -> Option<Cache> {
-    let cache = match folder {
+    let config = match folder {
         Some(folder) => {
             let mut config = CacheConfig::new();
             config.with_directory(folder);
-            Cache::new(config)
+            Ok(config)
         }
-        None => Cache::from_file(None),
+        None => CacheConfig::from_file(None),
     };
+    let cache = config.and_then(|mut config| {
+        // Else the cache would compress what was used 256 times once more and better: a hundred megabytes and seconds
+        // of CPU of a node that serves, to save disk.
+        config.with_optimized_compression_usage_counter_threshold(u64::MAX);
+        Cache::new(config)
+    });
     match cache {
         Ok(cache) => Some(cache),
         // A read-only home is a fine place to run a server from.
@@ -206,4 +212,58 @@ fn pool(instances: u32, stacks: u32) -> Option<PoolingAllocationConfig> {
         .pagemap_scan(Enabled::Auto)
         .max_unused_warm_slots(KEPT_PLACES);
     Some(pool)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsStr, fs, path::PathBuf, time::Instant};
+
+    use wasmtime::component::Component;
+
+    use super::*;
+
+    /// The smallest one: magic, version, and the layer of components.
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    /// Waits for a file of what the cache counts that says this.
+    fn wait_for_counts(folder: &Path, wanted: &str) -> (PathBuf, String) {
+        let begun = Instant::now();
+        loop {
+            for file in files(folder) {
+                let counts = fs::read_to_string(&file).unwrap_or_default();
+                if file.extension() == Some(OsStr::new("stats")) && counts.contains(wanted) {
+                    return (file, counts);
+                }
+            }
+            assert!(begun.elapsed().as_secs() < 60, "{wanted} never came");
+            thread::yield_now();
+        }
+    }
+
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+        let found = entries.map(|entry| match entry.file_type().unwrap().is_dir() {
+            true => files(&entry.path()),
+            false => vec![entry.path()],
+        });
+        found.flatten().collect()
+    }
+
+    #[test]
+    fn what_is_used_often_is_not_compressed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = open_cache(Some(folder.path())).unwrap();
+        let engine = engine(Flavour::Blocking, 1, 1, Some(&cache)).unwrap();
+        let load = || Component::from_binary(&engine, COMPONENT).unwrap();
+        load();
+        let (file, counts) = wait_for_counts(folder.path(), "usages = 1\n");
+        let often = counts.replace("usages = 1\n", "usages = 1000\n");
+        fs::write(file, &often).unwrap();
+        // The one of these that would do it is through when the next one counts.
+        load();
+        wait_for_counts(folder.path(), "usages = 1001\n");
+        load();
+        let (_, counts) = wait_for_counts(folder.path(), "usages = 1002\n");
+        assert_eq!(counts, often.replace("1000", "1002"));
+    }
 }

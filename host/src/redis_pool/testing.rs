@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tempfile::TempDir;
+
 use super::{RedisClient, RedisPool, RedisUrl, Settings};
 
 /// How long anything may take before a test gives up.
@@ -20,20 +22,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Server {
     port: u16,
     pub(crate) options: Vec<String>,
-    directory: PathBuf,
+    directory: TempDir,
     process: Option<Child>,
 }
 
 impl Server {
     /// A server on a port that was free.
     pub(crate) fn start(options: &[&str]) -> Self {
-        let directory =
-            std::env::temp_dir().join(format!("fanfare-redis-{:016x}", rand::random::<u64>()));
-        fs::create_dir_all(&directory).unwrap();
         let mut server = Self {
             port: free_port(),
             options: options.iter().map(|option| (*option).to_owned()).collect(),
-            directory,
+            directory: tempfile::tempdir().unwrap(),
             process: None,
         };
         server.restart();
@@ -61,7 +60,7 @@ impl Server {
                 &port,
                 "--dir",
             ])
-            .arg(&self.directory)
+            .arg(self.directory.path())
             .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -147,7 +146,6 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -184,14 +182,12 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: i
 
 /// A private authority, and a certificate of it for `localhost` and 127.0.0.1.
 pub(crate) struct Certificates {
-    directory: PathBuf,
+    directory: TempDir,
 }
 
 impl Certificates {
     pub(crate) fn make() -> Self {
-        let directory =
-            std::env::temp_dir().join(format!("fanfare-tls-{:016x}", rand::random::<u64>()));
-        fs::create_dir_all(&directory).unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let authority_key = rcgen::KeyPair::generate().unwrap();
         let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -203,19 +199,19 @@ impl Certificates {
             .unwrap()
             .signed_by(&key, &issuer)
             .unwrap();
-        fs::write(directory.join("ca.pem"), authority_certificate.pem()).unwrap();
-        fs::write(directory.join("cert.pem"), certificate.pem()).unwrap();
-        fs::write(directory.join("key.pem"), key.serialize_pem()).unwrap();
+        fs::write(directory.path().join("ca.pem"), authority_certificate.pem()).unwrap();
+        fs::write(directory.path().join("cert.pem"), certificate.pem()).unwrap();
+        fs::write(directory.path().join("key.pem"), key.serialize_pem()).unwrap();
         Self { directory }
     }
 
     pub(crate) fn authority(&self) -> PathBuf {
-        self.directory.join("ca.pem")
+        self.directory.path().join("ca.pem")
     }
 
     /// Starts a server that speaks TLS alone, with this certificate.
     pub(crate) fn server(&self, options: &[&str]) -> Server {
-        let path = |file: &str| path_text(&self.directory.join(file));
+        let path = |file: &str| path_text(&self.directory.path().join(file));
         let (authority, certificate, key) = (path("ca.pem"), path("cert.pem"), path("key.pem"));
         let mut all = vec![
             "--port",
@@ -233,12 +229,6 @@ impl Certificates {
         ];
         all.extend(options);
         Server::start(&all)
-    }
-}
-
-impl Drop for Certificates {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 

@@ -1,13 +1,13 @@
 //! A file for a test, and what it is opened with.
 
 use std::{
-    env, fs,
     ops::Deref,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::{
@@ -30,7 +30,8 @@ pub(super) const EVENT_DATA: usize = 1 << 20;
 
 /// A file in a folder of its own, which is removed when this is dropped.
 pub(super) struct TestFile {
-    folder: PathBuf,
+    /// Removed with it.
+    _folder: TempDir,
     pub(super) path: PathBuf,
 }
 
@@ -43,11 +44,13 @@ pub(super) struct TestLog {
 
 impl TestFile {
     pub(super) fn new() -> Self {
-        let name = format!("fanfare-durable-{:016x}", rand::random::<u64>());
-        let folder = env::temp_dir().join(name);
+        let folder = tempfile::tempdir().unwrap();
         // The folder in it is to be made.
-        let path = folder.join("data/events.db");
-        Self { folder, path }
+        let path = folder.path().join("data/events.db");
+        Self {
+            _folder: folder,
+            path,
+        }
     }
 
     pub(super) fn log(&self, events: usize, age: Duration) -> TestLog {
@@ -78,13 +81,6 @@ impl Deref for TestFile {
 
     fn deref(&self) -> &Path {
         &self.path
-    }
-}
-
-impl Drop for TestFile {
-    fn drop(&mut self) {
-        // There may be none.
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

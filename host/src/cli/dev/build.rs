@@ -280,10 +280,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_build_that_is_dropped_ends_with_all_that_it_began() {
-        let folder = env::temp_dir().join(format!("fanfare-build-{:016x}", rand::random::<u64>()));
-        fs::create_dir(&folder).unwrap();
+        let kept = tempfile::tempdir().unwrap();
+        let folder = kept.path();
         let project = Project::Command {
-            folder: folder.clone(),
+            folder: folder.to_owned(),
             command: "sleep 600 & echo $! > pid; wait".to_owned(),
             component: folder.join("guest.wasm"),
         };
@@ -311,7 +311,6 @@ mod tests {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         assert!(!is_running());
-        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[tokio::test]

@@ -1,26 +1,24 @@
 use std::{fs, path::PathBuf};
 
 use futures_util::FutureExt;
+use tempfile::TempDir;
 
 use super::*;
 
 /// A folder that is removed at the end of the test.
-struct Data(PathBuf);
+struct Data(TempDir);
 
 impl Data {
     fn new() -> Self {
-        let name = format!("fanfare-versions-{:016x}", rand::random::<u64>());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
-        Self(path)
+        Self(tempfile::tempdir().unwrap())
     }
 
     fn open(&self) -> Versions {
-        Versions::open(&self.0).unwrap()
+        Versions::open(self.0.path()).unwrap()
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.0.path().join(name)
     }
 
     fn component(&self, name: &str) -> PathBuf {
@@ -29,12 +27,6 @@ impl Data {
 
     fn components(&self) -> usize {
         fs::read_dir(self.path("components")).unwrap().count()
-    }
-}
-
-impl Drop for Data {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -221,7 +213,7 @@ fn a_record_or_component_that_cannot_be_read_now_stays_as_it_is() {
     for path in [&record, &component] {
         fs::rename(path, &aside).unwrap();
         fs::create_dir(path).unwrap();
-        match Versions::open(&data.0) {
+        match Versions::open(data.0.path()) {
             Err(error) => {
                 assert_eq!(path, &record);
                 assert!(error.to_string().contains("apps/app.json"), "{error}");
@@ -301,7 +293,7 @@ fn a_damaged_record_is_moved_aside_and_the_configured_component_served() {
 fn one_node_has_the_folder() {
     let data = Data::new();
     let versions = data.open();
-    let refused = Versions::open(&data.0).unwrap_err();
+    let refused = Versions::open(data.0.path()).unwrap_err();
     let text = refused.to_string();
     assert!(matches!(refused, FolderError::InUse(_)), "{text}");
     assert!(text.contains("--data"), "{text}");
