@@ -1,6 +1,6 @@
 //! What a component must be to serve as a guest. Every refusal says what was found and what to do about it.
 
-use std::{fs, io, path::Path, sync::Arc, time::Duration};
+use std::{fs, io, path::Path, sync::Arc, thread, time::Duration};
 
 use thiserror::Error;
 use tokio::{task::spawn_blocking, time::timeout};
@@ -11,6 +11,9 @@ use super::{engine::Guests, shape::Shape, source::Source, version::VersionId};
 
 /// Whoever waits for a compiler hears of it after so long.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is tried to seal what memories begin with, and the pause between two attempts.
+const SEALINGS: usize = 20;
+const SEALING_PAUSE: Duration = Duration::from_millis(50);
 
 /// The version of the contract, for messages.
 const CONTRACT: &str = "fanfare:sse@0.1.0";
@@ -108,6 +111,8 @@ pub(super) enum Problem {
     CoreModule,
     #[error("does not compile: {0}")]
     Compile(String),
+    #[error("cannot be made ready for its instances: {0}")]
+    Memory(String),
     #[error("imports what this host does not offer:\n{}", .0.join("\n"))]
     Imports(Vec<String>),
     #[error(
@@ -249,7 +254,20 @@ fn shape(bytes: &[u8]) -> Result<Shape, Problem> {
 
 fn component(engine: &Engine, bytes: &[u8]) -> Result<Component, Problem> {
     // Never `Component::deserialize`: precompiled code is trusted by the engine, and a guest is not.
-    Component::from_binary(engine, bytes).map_err(|error| Problem::Compile(format!("{error:#}")))
+    let component = Component::from_binary(engine, bytes)
+        .map_err(|error| Problem::Compile(format!("{error:#}")))?;
+    // What its memories begin with is put where all instances take it from: here, for the first call of a large guest
+    // would take long for it, and would fail where the kernel does not seal it just then, because it holds one of its
+    // pages (`F_SEAL_WRITE` in fcntl(2)). It waits for that a while itself, but on a busy machine not long enough.
+    let mut sealings = 1;
+    while let Err(error) = component.initialize_copy_on_write_image() {
+        if sealings == SEALINGS {
+            return Err(Problem::Memory(format!("{error:#}")));
+        }
+        sealings += 1;
+        thread::sleep(SEALING_PAUSE);
+    }
+    Ok(component)
 }
 
 /// A line about an import that the host does not offer: its name, and what could provide it.
