@@ -26,7 +26,7 @@ use crate::{
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// How many requests, and how many events, are measured each time.
-const SAMPLES: usize = 200;
+const SAMPLES: usize = 1000;
 /// Threads of clients of the hostile guest, and requests that each has in flight.
 const CLIENTS: usize = 4;
 const IN_FLIGHT: usize = 16;

@@ -101,10 +101,9 @@ impl Blocking {
         let mut instance = self.take(scope);
         let held = instance.store.data().held.clone();
         let running = Box::pin(self.run(&mut instance, call));
-        let running = Box::pin(release_when_waiting(&held, running));
-        let ticking = self.guests.ticker.during(running);
+        let running = release_when_waiting(&held, running);
         let cpu_time = self.shared.limits.cpu_time;
-        let limited = CpuLimited::new(ticking, cpu_time);
+        let limited = CpuLimited::new(running, cpu_time);
         let result = match wall_time {
             None => Ok(limited.await),
             Some(wall_time) => timeout(wall_time, limited).await,

@@ -13,7 +13,7 @@ use wasmtime::{
 use super::{
     check::Flavour,
     limits::{MEMORIES, TABLES},
-    threads::{Threads, give_way},
+    threads::{Threads, priority::give_way},
     ticker::Ticker,
 };
 
@@ -55,8 +55,6 @@ pub struct Guests {
     asynchronous: Engine,
     /// Where their calls run.
     pub threads: Threads,
-    /// Makes them give up the CPU.
-    pub ticker: Ticker,
     /// Where they are compiled: threads that give way to those that serve.
     compilers: Arc<ThreadPool>,
 }
@@ -100,9 +98,9 @@ impl Guests {
             .start_handler(|_| give_way())
             .num_threads(thread::available_parallelism().map_or(1, usize::from))
             .build()?;
+        let ticker = Ticker::start(&[&blocking, &asynchronous])?;
         Ok(Self {
-            ticker: Ticker::start(&[&blocking, &asynchronous])?,
-            threads: Threads::start(runtime)?,
+            threads: Threads::start(runtime, &ticker)?,
             blocking,
             asynchronous,
             compilers: Arc::new(compilers),

@@ -279,7 +279,7 @@ impl<F: Future> Future for CpuLimited<F> {
 
 /// For how long this thread had a core. The time on the clock would be another one on a machine that is busy, and
 /// guests that compute run on threads that give way.
-fn thread_cpu_time() -> Duration {
+pub fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }

@@ -4,6 +4,12 @@
 //! used the least time goes first. And a call that computes for longer than a moment goes on at a lower priority, on
 //! threads that the operating system runs only where nobody else wants the core: what answers quickly waits for what
 //! does not neither here nor there.
+//!
+//! - [`priority`]: how threads give way to others; [`slice`]: for how long they keep a core.
+
+pub mod priority;
+#[cfg(target_os = "linux")]
+mod slice;
 
 use std::{
     cell::Cell,
@@ -25,17 +31,14 @@ use parking_lot::{Condvar, Mutex};
 use thiserror::Error;
 use tokio::runtime::Handle;
 
-use super::ticker::TICK;
+use self::priority::give_way;
+use super::{
+    limits::thread_cpu_time,
+    ticker::{TICK, Ticker, Turns},
+};
 
-/// By how much the threads at the lower priority give way (setpriority(2)): enough that whoever else wants a core has
-/// it, and not so much that a lock held there is held for long.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 10;
-/// The lowest priority that there is.
-#[cfg(target_os = "linux")]
-const LOWEST: i32 = 19;
-/// A call that has computed for so long without waiting is no quick one.
-const QUICK: Duration = TICK.saturating_mul(2);
+/// A call that has computed for so long since its first tick, without waiting, is no quick one.
+const QUICK: Duration = TICK;
 
 thread_local! {
     /// The turn that this thread gives to a call.
@@ -44,9 +47,15 @@ thread_local! {
 
 #[derive(Clone, Copy)]
 struct Turn {
-    begun: Instant,
+    /// At which level it is given.
+    level: Level,
+    /// The CPU time that the thread had used by then, where the call has been ticked before. Asking for it takes longer
+    /// than to give a turn.
+    cpu: Option<Duration>,
     /// The call gives it up because it has computed for long enough, and not because it waits.
     ticked: bool,
+    /// It is an instance of many calls, and has begun to look after them anew.
+    renewed: bool,
 }
 
 /// Threads for guests. Clones share them; they end with the last one.
@@ -78,7 +87,8 @@ enum Level {
     Slow,
 }
 
-/// How long a call has computed since it last waited, in nanoseconds.
+/// How long a call has computed since it last waited, in nanoseconds of CPU time, counted from its first tick on; 0 before
+/// that. By the clock it would be longer on a busy machine, where a call that is quick has to wait for a core.
 #[derive(Debug, Default)]
 pub struct Computed(AtomicU64);
 
@@ -120,31 +130,23 @@ pub fn ticked() {
     }));
 }
 
+/// To be called when an instance of many calls looks after them anew: none of them keeps it. However much there is to do
+/// for it, it is no slow call.
+pub fn renewed() {
+    TURN.set(TURN.get().map(|turn| Turn {
+        renewed: true,
+        ..turn
+    }));
+}
+
 /// Whether the call on this thread has given up its turn like that.
 pub fn has_ticked() -> bool {
     TURN.get().is_some_and(|turn| turn.ticked)
 }
 
-/// Lowers the priority of this thread for good: for what computes for long, such as guests and their compiler.
-pub fn give_way() {
-    // On Linux this is the priority of one thread. Elsewhere it would be that of the process.
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{getpriority_process, setpriority_process};
-        let this = Some(rustix::thread::gettid());
-        // From where it is: a node that was started with a low priority itself is not to raise it here.
-        let lower = |priority: i32| (priority + NICE).min(LOWEST);
-        let lowered = getpriority_process(this)
-            .and_then(|priority| setpriority_process(this, lower(priority)));
-        if let Err(error) = lowered {
-            tracing::debug!(%error, "a thread that is to give way does not");
-        }
-    }
-}
-
 impl Threads {
     /// Starts threads. What runs there has the timers and sockets of this runtime.
-    pub fn start(runtime: &Handle) -> io::Result<Self> {
+    pub fn start(runtime: &Handle, ticker: &Ticker) -> io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -156,15 +158,15 @@ impl Threads {
             shared,
         };
         for _ in 0..=cores {
-            threads.start_one(Level::Quick, runtime.clone())?;
+            threads.start_one(Level::Quick, runtime.clone(), ticker.turns())?;
         }
         for _ in 0..cores {
-            threads.start_one(Level::Slow, runtime.clone())?;
+            threads.start_one(Level::Slow, runtime.clone(), ticker.turns())?;
         }
         Ok(threads)
     }
 
-    fn start_one(&self, level: Level, runtime: Handle) -> io::Result<()> {
+    fn start_one(&self, level: Level, runtime: Handle, turns: Turns) -> io::Result<()> {
         let name = match level {
             Level::Quick => "fanfare-guest",
             Level::Slow => "fanfare-slow",
@@ -175,7 +177,7 @@ impl Threads {
                 give_way();
             }
             let _entered = runtime.enter();
-            shared.run(level);
+            shared.run(level, &turns);
         })?;
         Ok(())
     }
@@ -223,14 +225,18 @@ fn level_of(computed: &Computed, info: &ScheduleInfo) -> Level {
     // A call that is woken while it runs is scheduled on its own thread, at the end of its turn.
     let turn = TURN
         .get()
-        .filter(|turn| info.woken_while_running && turn.ticked);
+        .filter(|turn| info.woken_while_running && turn.ticked && !turn.renewed);
     let Some(turn) = turn else {
         computed.0.store(0, Ordering::Relaxed);
         return Level::Quick;
     };
-    let elapsed = u64::try_from(turn.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    let before = computed.0.fetch_add(elapsed, Ordering::Relaxed);
-    match Duration::from_nanos(before.saturating_add(elapsed)) < QUICK {
+    let used = turn.cpu.map_or(Duration::ZERO, |before| {
+        thread_cpu_time().saturating_sub(before)
+    });
+    // Not 0 any more, whatever the clock says.
+    let used = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX).max(1);
+    let before = computed.0.fetch_add(used, Ordering::Relaxed);
+    match Duration::from_nanos(before.saturating_add(used)) < QUICK {
         true => Level::Quick,
         false => Level::Slow,
     }
@@ -252,13 +258,15 @@ impl Shared {
         }
         lane.waiting[level as usize].push_back(runnable);
         state.rank(number, level);
-        if state.idle[level as usize] > 0 {
+        // A thread whose turn is over looks for the next one itself.
+        let looks = |turn: Turn| turn.ticked && turn.level == level;
+        if state.idle[level as usize] > 0 && !TURN.get().is_some_and(looks) {
             drop(state);
             self.wake[level as usize].notify_one();
         }
     }
 
-    fn run(&self, level: Level) {
+    fn run(&self, level: Level, turns: &Turns) {
         let mut state = self.state.lock();
         while !state.ended {
             let Some((number, runnable)) = state.take(level, self.most_quick) else {
@@ -269,12 +277,17 @@ impl Shared {
             };
             drop(state);
             let begun = Instant::now();
+            turns.begin(begun);
+            let was_ticked = runnable.metadata().0.load(Ordering::Relaxed) > 0;
             TURN.set(Some(Turn {
-                begun,
+                level,
+                cpu: was_ticked.then(thread_cpu_time),
                 ticked: false,
+                renewed: false,
             }));
             runnable.run();
             TURN.set(None);
+            turns.end();
             state = self.state.lock();
             state.give_back(number, level, begun.elapsed());
         }
@@ -364,13 +377,18 @@ mod tests {
         .await;
     }
 
+    fn threads() -> Threads {
+        let ticker = Ticker::start(&[]).unwrap();
+        Threads::start(&Handle::current(), &ticker).unwrap()
+    }
+
     fn name() -> String {
         thread::current().name().unwrap_or_default().to_owned()
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn quick_calls_of_one_lane_do_not_wait_for_slow_ones_of_another() {
-        let threads = Threads::start(&Handle::current()).unwrap();
+        let threads = threads();
         let (hostile, other) = (threads.lane(), threads.lane());
         let stop = Arc::new(AtomicBool::new(false));
         let spinning: Vec<_> = (0..100)
@@ -391,11 +409,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_computes_goes_on_at_the_slow_level_and_comes_back_when_it_has_waited() {
-        let threads = Threads::start(&Handle::current()).unwrap();
+        let threads = threads();
         let lane = threads.lane();
         let names = lane.spawn(async {
             let first = name();
-            compute(4 * TICK, Arc::default()).await;
+            compute(Duration::from_millis(20), Arc::default()).await;
             let computed = name();
             tokio::time::sleep(Duration::from_millis(1)).await;
             [first, computed, name()]
@@ -404,25 +422,9 @@ mod tests {
         assert_eq!(names, ["fanfare-guest", "fanfare-slow", "fanfare-guest"]);
     }
 
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_thread_gives_way_to_what_started_it_whatever_priority_that_has() {
-        let priority =
-            || rustix::process::getpriority_process(Some(rustix::thread::gettid())).unwrap();
-        thread::spawn(move || {
-            for _ in 0..3 {
-                let before = priority();
-                give_way();
-                assert_eq!(priority(), (before + NICE).min(LOWEST));
-            }
-        })
-        .join()
-        .unwrap();
-    }
-
     #[tokio::test]
     async fn a_panic_is_an_error_and_a_dropped_task_drops_its_future() {
-        let threads = Threads::start(&Handle::current()).unwrap();
+        let threads = threads();
         let lane = threads.lane();
         let panicked = lane.spawn(async { panic!("on purpose") }).await;
         assert_eq!(
@@ -441,7 +443,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_lane_takes_the_last_quick_thread() {
-        let threads = Threads::start(&Handle::current()).unwrap();
+        let threads = threads();
         let (hostile, other) = (threads.lane(), threads.lane());
         let stop = Arc::new(AtomicBool::new(false));
         // They never give up their turn.

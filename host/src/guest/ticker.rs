@@ -1,26 +1,29 @@
-//! The ticks that make guests give up the CPU: they come only while guests run, so that a quiet node is quiet.
+//! The ticks that make guests give up the CPU. They come only where one has had its turn for long enough: a quiet node is
+//! quiet, and calls that are quick are not interrupted.
 
 use std::{
     io,
-    pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     thread::{self, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use wasmtime::Engine;
 
-/// How long a guest runs before it lets others run. Also what limits of CPU time are measured by.
-pub const TICK: Duration = Duration::from_millis(2);
-/// Without a guest that runs for so many ticks, there are no more of them. Less would have them stop and go with every
+/// A turn that has lasted for so long ends with the next tick.
+pub const TICK: Duration = Duration::from_micros(300);
+/// How long it takes at most until one is seen that has lasted for too long. They are looked for as often as they may
+/// last for while there are some, and else not as often: to be woken costs a machine more than a call that is quick.
+const LOOK: Duration = TICK.saturating_mul(8);
+/// Where there was no turn at so many looks, there are no more of them. Less would have the thread stop and go with every
 /// call.
-const QUIET_TICKS: u32 = 50;
+const QUIET: u32 = 20;
 /// How long the thread of engines that are gone may stay.
-const LOOK: Duration = Duration::from_secs(10);
+const STAY: Duration = Duration::from_secs(10);
 
 /// Ticks of engines. Clones share them.
 #[derive(Debug, Clone)]
@@ -29,120 +32,139 @@ pub struct Ticker {
     thread: Thread,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
-    /// Guests that run at this moment; one that waits does not.
-    running: AtomicUsize,
-    /// One has run since the last tick.
-    ran: AtomicBool,
-    /// There are no ticks until the thread is woken.
+    /// What moments are counted from.
+    origin: Instant,
+    /// When the turn of each thread has begun, in nanoseconds; 0 where there is none.
+    turns: Mutex<Vec<Arc<AtomicU64>>>,
+    /// One has ended since the last look.
+    ended: AtomicBool,
+    /// Nobody looks until the thread is woken.
     asleep: AtomicBool,
 }
 
-/// A future that has ticks while it is polled.
+/// Of a thread that gives turns to guests.
 #[derive(Debug)]
-pub struct Ticking<F> {
-    future: F,
+pub struct Turns {
     ticker: Ticker,
+    begun: Arc<AtomicU64>,
 }
 
 impl Ticker {
     /// Ticks for as long as one of the engines lives.
     pub fn start(engines: &[&Engine]) -> io::Result<Self> {
         let engines: Vec<_> = engines.iter().map(|engine| engine.weak()).collect();
-        let tick = move || {
+        Self::run(move || {
             let alive = engines.iter().filter_map(|engine| engine.upgrade());
             alive.map(|engine| engine.increment_epoch()).count() > 0
-        };
-        let shared = Arc::new(Shared::default());
-        let ticks = shared.clone();
+        })
+    }
+
+    /// Ticks until a tick says that it was the last one.
+    fn run(tick: impl Fn() -> bool + Send + 'static) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            origin: Instant::now(),
+            turns: Mutex::default(),
+            ended: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
+        });
+        let looks = shared.clone();
         let thread = thread::Builder::new()
             .name("fanfare-epoch".into())
-            .spawn(move || ticks.run(tick))?;
+            .spawn(move || looks.look(tick))?;
         Ok(Self {
             shared,
             thread: thread.thread().clone(),
         })
     }
 
-    /// Has ticks while this is polled.
-    pub fn during<F: Future + Unpin>(&self, future: F) -> Ticking<F> {
-        Ticking {
-            future,
+    /// For one more thread that gives turns.
+    pub fn turns(&self) -> Turns {
+        let begun = Arc::new(AtomicU64::new(0));
+        self.shared.turns.lock().push(begun.clone());
+        Turns {
             ticker: self.clone(),
+            begun,
         }
+    }
+}
+
+impl Turns {
+    /// Says that a turn begins at this moment.
+    pub fn begin(&self, now: Instant) {
+        let shared = &self.ticker.shared;
+        // Whoever looks sees either this or that it was woken: both orders are sequentially consistent.
+        let moment = shared.moment(now).max(1);
+        self.begun.store(moment, Ordering::SeqCst);
+        if shared.asleep.load(Ordering::SeqCst) && shared.asleep.swap(false, Ordering::SeqCst) {
+            self.ticker.thread.unpark();
+        }
+    }
+
+    /// Says that it has ended.
+    pub fn end(&self) {
+        // First: it would be missed between the two.
+        self.ticker.shared.ended.store(true, Ordering::Relaxed);
+        self.begun.store(0, Ordering::Release);
     }
 }
 
 impl Shared {
-    fn run(&self, tick: impl Fn() -> bool) {
-        let mut quiet = 0;
-        while tick() {
-            thread::sleep(TICK);
-            let ran = self.ran.swap(false, Ordering::Relaxed);
-            quiet = if ran || self.is_running() {
-                0
-            } else {
-                quiet + 1
-            };
-            if quiet < QUIET_TICKS {
+    fn moment(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.origin);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn look(&self, tick: impl Fn() -> bool) {
+        let (mut pause, mut quiet) = (LOOK, 0);
+        loop {
+            thread::sleep(pause);
+            let longest = self.longest_turn();
+            pause = LOOK.min(2 * pause);
+            if longest.is_some_and(|turn| turn >= TICK) {
+                pause = TICK;
+                if !tick() {
+                    return;
+                }
+            }
+            let ended = self.ended.swap(false, Ordering::Relaxed);
+            if ended || longest.is_some() {
+                quiet = 0;
+                continue;
+            }
+            quiet += 1;
+            if quiet < QUIET {
                 continue;
             }
             self.asleep.store(true, Ordering::SeqCst);
-            // Whoever begins to run after this look sees that the thread is asleep: both orders are sequentially
-            // consistent.
-            if !self.is_running() {
-                thread::park_timeout(LOOK);
+            if self.longest_turn().is_none() {
+                thread::park_timeout(STAY);
             }
             self.asleep.store(false, Ordering::SeqCst);
+            // Whether there is still somebody to tick for.
+            if !tick() {
+                return;
+            }
             quiet = 0;
         }
     }
 
-    fn is_running(&self) -> bool {
-        self.running.load(Ordering::SeqCst) > 0
-    }
-}
-
-impl<F: Future + Unpin> Future for Ticking<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let this = &mut *self;
-        let shared = &this.ticker.shared;
-        let _running = Running::new(shared);
-        if shared.asleep.swap(false, Ordering::SeqCst) {
-            this.ticker.thread.unpark();
-        }
-        Pin::new(&mut this.future).poll(context)
-    }
-}
-
-/// A guest that runs.
-struct Running<'a>(&'a Shared);
-
-impl<'a> Running<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        shared.running.fetch_add(1, Ordering::SeqCst);
-        Self(shared)
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        // First: the thread would miss it between the two.
-        self.0.ran.store(true, Ordering::Relaxed);
-        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    /// Of those that are not over, how long the longest one has lasted.
+    fn longest_turn(&self) -> Option<Duration> {
+        let turns = self.turns.lock();
+        let begun = turns.iter().map(|begun| begun.load(Ordering::SeqCst));
+        let first = begun.filter(|begun| *begun > 0).min()?;
+        let lasted = self.moment(Instant::now()).saturating_sub(first);
+        Some(Duration::from_nanos(lasted))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::AtomicU64, time::Instant};
-
     use super::*;
 
-    /// Waits until the count stays, or moves on.
+    /// Waits until it is so.
     fn until(what: &str, condition: impl Fn() -> bool) {
         let begun = Instant::now();
         while !condition() {
@@ -152,27 +174,48 @@ mod tests {
     }
 
     #[test]
-    fn ticks_come_while_guests_run_and_not_otherwise() {
-        let shared = Arc::new(Shared::default());
+    fn ticks_come_while_a_turn_lasts_and_not_otherwise() {
         let count = Arc::new(AtomicU64::new(0));
-        let ticks = shared.clone();
         let counted = count.clone();
-        let thread = thread::spawn(move || {
-            ticks.run(|| counted.fetch_add(1, Ordering::Relaxed) < 1_000_000);
-        });
-        let ticker = Ticker {
-            shared: shared.clone(),
-            thread: thread.thread().clone(),
-        };
+        let tick = move || counted.fetch_add(1, Ordering::Relaxed) < 1_000_000;
+        let ticker = Ticker::run(tick).unwrap();
+        let [turns, others] = [ticker.turns(), ticker.turns()];
         for _ in 0..3 {
-            until("the ticks end", || shared.asleep.load(Ordering::SeqCst));
+            until("nobody looks any more", || {
+                ticker.shared.asleep.load(Ordering::SeqCst)
+            });
             let before = count.load(Ordering::Relaxed);
-            let runs = ticker.during(Box::pin(async {
-                until("there are ticks", || {
-                    count.load(Ordering::Relaxed) > before + 3
-                });
-            }));
-            futures_util::FutureExt::now_or_never(runs).unwrap();
+            turns.begin(Instant::now());
+            others.begin(Instant::now());
+            others.end();
+            until("there are ticks", || {
+                count.load(Ordering::Relaxed) > before + 3
+            });
+            turns.end();
         }
+    }
+
+    #[test]
+    fn turns_that_are_short_end_no_other() {
+        let count = Arc::new(AtomicU64::new(0));
+        let counted = count.clone();
+        let tick = move || counted.fetch_add(1, Ordering::Relaxed) < 1_000_000;
+        let ticker = Ticker::run(tick).unwrap();
+        let turns = ticker.turns();
+        let begun = Instant::now();
+        let (mut given, mut long) = (0, 0);
+        while begun.elapsed() < 100 * TICK {
+            let turn = Instant::now();
+            turns.begin(turn);
+            turns.end();
+            // This thread may be held up in the middle of one.
+            long += u64::from(turn.elapsed() >= TICK);
+            given += 1;
+        }
+        let ticks = count.load(Ordering::Relaxed);
+        assert!(
+            given > 100 && ticks <= long,
+            "{ticks} ticks, {long} of {given} turns"
+        );
     }
 }

@@ -36,6 +36,7 @@ use crate::guest::{
     request::release,
     scope::{Of, Scope},
     state::State,
+    threads,
 };
 
 /// How long an instance that gets no more calls may go on with what its guest has left running.
@@ -120,7 +121,7 @@ impl Instance {
         let mut store = call::store(engine, shared, &scope, handles);
         let held = store.data().held.clone();
         let turned = Arc::new(AtomicBool::new(false));
-        let run = Box::pin(async {
+        let run = async {
             let made = inner.pre.instantiate_async(&mut store).await?;
             let (disconnect, occupancy) = (inner.disconnect.as_ref(), inner.occupancy.as_ref());
             let exports = Exports {
@@ -140,15 +141,15 @@ impl Instance {
                         // Whatever was opened has been registered by now: its handler waits, or has returned.
                         release(held);
                         turned.store(true, Ordering::Relaxed);
+                        threads::renewed();
                         drive.as_mut().poll(context)
                     })
                     .await
                 })
                 .await?
-        });
+        };
         let cpu_time = shared.limits.cpu_time;
-        let ticking = inner.guests.ticker.during(run);
-        let limited = CpuLimited::renewed(ticking, cpu_time, turned.clone());
+        let limited = CpuLimited::renewed(run, cpu_time, turned.clone());
         let ended = tokio::select! {
             ended = limited.instrument(span.clone()) => Some(ended),
             () = self.dropped.cancelled() => None,
