@@ -5,7 +5,7 @@
 //! threads that the operating system runs only where nobody else wants the core: what answers quickly waits for what
 //! does not neither here nor there.
 //!
-//! - [`priority`]: how threads give way to others; [`slice`]: for how long they keep a core.
+//! - [`priority`]: how threads give way to others; `slice`: for how long they keep a core.
 
 pub mod priority;
 #[cfg(target_os = "linux")]
@@ -31,14 +31,14 @@ use parking_lot::{Condvar, Mutex};
 use thiserror::Error;
 use tokio::runtime::Handle;
 
-use self::priority::give_way;
+use self::priority::give_way_at_once;
 use super::{
     limits::thread_cpu_time,
-    ticker::{TICK, Ticker, Turns},
+    ticker::{Ticker, Turns},
 };
 
 /// A call that has computed for so long since its first tick, without waiting, is no quick one.
-const QUICK: Duration = TICK;
+const QUICK: Duration = Duration::from_millis(1);
 
 thread_local! {
     /// The turn that this thread gives to a call.
@@ -174,7 +174,7 @@ impl Threads {
         let shared = self.shared.clone();
         thread::Builder::new().name(name.into()).spawn(move || {
             if level == Level::Slow {
-                give_way();
+                give_way_at_once();
             }
             let _entered = runtime.enter();
             shared.run(level, &turns);
@@ -211,7 +211,10 @@ impl Lane {
         let lane = self.clone();
         let schedule = move |runnable: Runnable<Computed>, info: ScheduleInfo| {
             let level = level_of(runnable.metadata(), &info);
-            lane.shared.push(lane.number, level, runnable);
+            // This thread is at the end of its turn, and looks for the next one itself.
+            let looks =
+                info.woken_while_running && TURN.get().is_some_and(|turn| turn.level == level);
+            lane.shared.push(lane.number, level, runnable, !looks);
         };
         let builder = Builder::new().metadata(Computed::default());
         let (runnable, task) = builder.spawn(|_| future, WithInfo(schedule));
@@ -243,7 +246,8 @@ fn level_of(computed: &Computed, info: &ScheduleInfo) -> Level {
 }
 
 impl Shared {
-    fn push(&self, number: usize, level: Level, runnable: Runnable<Computed>) {
+    /// Puts a call at the end of its lane, and wakes a thread for it, or leaves it to those that are awake.
+    fn push(&self, number: usize, level: Level, runnable: Runnable<Computed>, wake: bool) {
         let mut state = self.state.lock();
         if state.ended {
             // Nobody would take it. The lock is let go first: what is dropped may wake another.
@@ -258,9 +262,7 @@ impl Shared {
         }
         lane.waiting[level as usize].push_back(runnable);
         state.rank(number, level);
-        // A thread whose turn is over looks for the next one itself.
-        let looks = |turn: Turn| turn.ticked && turn.level == level;
-        if state.idle[level as usize] > 0 && !TURN.get().is_some_and(looks) {
+        if wake && state.idle[level as usize] > 0 {
             drop(state);
             self.wake[level as usize].notify_one();
         }
@@ -357,7 +359,7 @@ impl Drop for End {
 mod tests {
     use std::{future::poll_fn, sync::atomic::AtomicBool, task::Poll};
 
-    use super::*;
+    use super::{super::ticker::TICK, *};
 
     /// Computes for a while and gives up its turn at every tick, as guests do.
     async fn compute(time: Duration, stop: Arc<AtomicBool>) {
@@ -373,6 +375,18 @@ mod tests {
             ticked();
             context.waker().wake_by_ref();
             Poll::Pending
+        })
+        .await;
+    }
+
+    /// The same until it is slow.
+    async fn compute_until_slow() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let slow = stop.clone();
+        let mut computed = Box::pin(compute(Duration::from_secs(20), stop));
+        poll_fn(|context| {
+            slow.store(name() == "fanfare-slow", Ordering::Relaxed);
+            computed.as_mut().poll(context)
         })
         .await;
     }
@@ -413,7 +427,7 @@ mod tests {
         let lane = threads.lane();
         let names = lane.spawn(async {
             let first = name();
-            compute(Duration::from_millis(20), Arc::default()).await;
+            compute_until_slow().await;
             let computed = name();
             tokio::time::sleep(Duration::from_millis(1)).await;
             [first, computed, name()]

@@ -4,34 +4,42 @@
 /// held there is held for long.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
+/// The same for threads that keep a core only for moments: their turn comes sooner. The less a thread is due, the sooner
+/// do others that wake owe it nothing; as long as they do, it keeps the core until the kernel's next tick.
+#[cfg(target_os = "linux")]
+const NICER: i32 = 15;
 /// The lowest priority that there is.
 #[cfg(target_os = "linux")]
 const LOWEST: i32 = 19;
 
-/// Lowers the priority of this thread for good: for what computes for long, such as guests and their compiler.
+/// Lowers the priority of this thread for good: for what computes for long, such as compilers.
 pub fn give_way() {
     // On Linux this is the priority of one thread. Elsewhere it would be that of the process.
     #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{getpriority_process, setpriority_process};
-        let this = Some(rustix::thread::gettid());
-        // Where the thread keeps a core only for moments, its turn comes soon even at the lowest priority, so that a
-        // lock held there is not held for long either. And the less a thread is due, the less do others owe it when they
-        // wake: as long as they owe it something, it keeps the core until the kernel's next tick.
-        let nice = match super::slice::shorten() {
-            Ok(()) => LOWEST,
-            Err(error) => {
-                tracing::debug!(%error, "a thread that is to give way keeps a core for as long as others");
-                NICE
-            }
-        };
-        // From where it is: a node that was started with a low priority itself is not to raise it here.
-        let lower = |priority: i32| (priority + nice).min(LOWEST);
-        let lowered = getpriority_process(this)
-            .and_then(|priority| setpriority_process(this, lower(priority)));
-        if let Err(error) = lowered {
-            tracing::debug!(%error, "a thread that is to give way does not");
+    lower(NICE);
+}
+
+/// The same for guests that compute: they let go of a core as soon as another thread wakes, where the kernel can do that.
+pub fn give_way_at_once() {
+    #[cfg(target_os = "linux")]
+    lower(match super::slice::shorten() {
+        Ok(()) => NICER,
+        Err(error) => {
+            tracing::debug!(%error, "a thread that is to give way keeps a core for as long as others");
+            NICE
         }
+    });
+}
+
+#[cfg(target_os = "linux")]
+fn lower(nice: i32) {
+    use rustix::process::{getpriority_process, setpriority_process};
+    let this = Some(rustix::thread::gettid());
+    // From where it is: a node that was started with a low priority itself is not to raise it here.
+    let lowered = getpriority_process(this)
+        .and_then(|priority| setpriority_process(this, (priority + nice).min(LOWEST)));
+    if let Err(error) = lowered {
+        tracing::debug!(%error, "a thread that is to give way does not");
     }
 }
 
@@ -49,9 +57,16 @@ mod tests {
             for _ in 0..3 {
                 let before = priority();
                 give_way();
-                let lower = (before + NICE).min(LOWEST);
-                assert!((lower..=LOWEST).contains(&priority()));
+                assert_eq!(priority(), (before + NICE).min(LOWEST));
             }
+        })
+        .join()
+        .unwrap();
+        thread::spawn(move || {
+            let before = priority();
+            give_way_at_once();
+            let lower = |nice: i32| (before + nice).min(LOWEST);
+            assert!([lower(NICE), lower(NICER)].contains(&priority()));
         })
         .join()
         .unwrap();
