@@ -357,7 +357,7 @@ impl Drop for End {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, sync::atomic::AtomicBool, task::Poll};
+    use std::{future::poll_fn, mem, sync::atomic::AtomicBool, task::Poll};
 
     use super::{super::ticker::TICK, *};
 
@@ -434,6 +434,27 @@ mod tests {
         });
         let names = names.await.unwrap();
         assert_eq!(names, ["fanfare-guest", "fanfare-slow", "fanfare-guest"]);
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_comes_round_to_its_calls_is_not_slow() {
+        let threads = threads();
+        let mut names = Vec::new();
+        let busy = threads.lane().spawn(poll_fn(move |context| {
+            names.push(name());
+            let before = thread_cpu_time();
+            while thread_cpu_time() - before < 2 * QUICK {
+                std::hint::spin_loop();
+            }
+            if names.len() == 10 {
+                return Poll::Ready(mem::take(&mut names));
+            }
+            renewed();
+            ticked();
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }));
+        assert_eq!(busy.await.unwrap(), ["fanfare-guest"; 10]);
     }
 
     #[tokio::test]

@@ -173,12 +173,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn ticks_come_while_a_turn_lasts_and_nobody_looks_without_one() {
+    /// A ticker, and how often it has ticked.
+    fn counted() -> (Ticker, Arc<AtomicU64>) {
         let count = Arc::new(AtomicU64::new(0));
         let counted = count.clone();
         let tick = move || counted.fetch_add(1, Ordering::Relaxed) < 1_000_000;
-        let ticker = Ticker::run(tick).unwrap();
+        (Ticker::run(tick).unwrap(), count)
+    }
+
+    #[test]
+    fn ticks_come_while_a_turn_lasts_and_nobody_looks_without_one() {
+        let (ticker, count) = counted();
         let [turns, others] = [ticker.turns(), ticker.turns()];
         for _ in 0..3 {
             until("nobody looks any more", || {
@@ -197,10 +202,7 @@ mod tests {
 
     #[test]
     fn turns_that_are_short_end_no_other() {
-        let count = Arc::new(AtomicU64::new(0));
-        let counted = count.clone();
-        let tick = move || counted.fetch_add(1, Ordering::Relaxed) < 1_000_000;
-        let ticker = Ticker::run(tick).unwrap();
+        let (ticker, count) = counted();
         let turns = ticker.turns();
         let begun = Instant::now();
         // Ticks that were due: this thread may be held up in the middle of a turn.
