@@ -182,6 +182,8 @@ impl Blocking {
         let mut instance = match kept {
             Some(mut instance) => {
                 instance.store.data_mut().begin(scope);
+                // Ticks that came since it was last called are none of this call's.
+                instance.store.set_epoch_deadline(1);
                 instance
             }
             None => Instance {
