@@ -146,8 +146,11 @@ impl Source {
             return;
         }
         let (source, guests) = (self.clone(), guests.clone());
-        let read = spawn_blocking(move || guests.compile(|| source.read_now()));
-        if let Err(error) = read.await {
+        // By way of the runtime: threads that this one started would have its priority, and serve others later on.
+        let read = tokio::spawn(async move {
+            spawn_blocking(move || guests.compile(|| source.read_now())).await
+        });
+        if let Err(error) = read.await.flatten() {
             tracing::debug!(%error, "what a guest says of its source was not read");
         }
     }

@@ -151,7 +151,12 @@ impl Feed {
 
     /// Starts the broker.
     pub async fn start(&self) -> Result<(), BrokerError> {
-        self.core.broker.start(Sink::new(&self.core)).await?;
+        let core = self.core.clone();
+        let start = async move { core.broker.start(Sink::new(&core)).await };
+        // By way of the runtime: it is a guest's thread that asks, and threads that are started for the broker would have
+        // its priority.
+        let started = AbortOnDropHandle::new(self.core.runtime.spawn(start)).await;
+        started.map_err(|error| BrokerError::Unavailable(error.to_string()))??;
         if self.core.broker.presence().is_none() {
             self.core
                 .space
