@@ -6,14 +6,15 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
-use rustix::time::{ClockId, clock_gettime};
 use wasmtime::ResourceLimiter;
+
+use super::threads::{self, thread_cpu_time};
 
 /// What an element of a table costs the host, at most.
 const TABLE_ELEMENT_BYTES: usize = 16;
@@ -229,8 +230,8 @@ pub struct CpuLimited<F> {
     future: Pin<Box<F>>,
     limit: Duration,
     used: Duration,
-    /// Set where the time begins anew, if it ever does.
-    renewed: Option<Arc<AtomicBool>>,
+    /// The time begins anew where it is [renewed](threads::renewed).
+    of_each_round: bool,
 }
 
 /// The time is used up. The future was dropped where it stood.
@@ -244,14 +245,14 @@ impl<F: Future> CpuLimited<F> {
             future: Box::pin(future),
             limit,
             used: Duration::ZERO,
-            renewed: None,
+            of_each_round: false,
         }
     }
 
-    /// Gives it so much time, and again so much whenever this was set.
-    pub fn renewed(future: F, limit: Duration, renewed: Arc<AtomicBool>) -> Self {
+    /// Gives it so much time, and again so much whenever it is [renewed](threads::renewed).
+    pub fn of_each_round(future: F, limit: Duration) -> Self {
         Self {
-            renewed: Some(renewed),
+            of_each_round: true,
             ..Self::new(future, limit)
         }
     }
@@ -265,8 +266,7 @@ impl<F: Future> Future for CpuLimited<F> {
         if let Poll::Ready(output) = self.future.as_mut().poll(context) {
             return Poll::Ready(Ok(output));
         }
-        let renewed = self.renewed.as_ref();
-        if renewed.is_some_and(|renewed| renewed.swap(false, Ordering::Relaxed)) {
+        if self.of_each_round && threads::has_renewed() {
             self.used = Duration::ZERO;
         }
         self.used += thread_cpu_time().saturating_sub(start);
@@ -277,18 +277,16 @@ impl<F: Future> Future for CpuLimited<F> {
     }
 }
 
-/// For how long this thread had a core. The time on the clock would be another one on a machine that is busy, and
-/// guests that compute run on threads that give way.
-pub fn thread_cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(time).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
 
-    use super::*;
+    use tokio::runtime::Handle;
+
+    use super::{
+        super::{threads::Threads, ticker::Ticker},
+        *,
+    };
 
     #[test]
     fn memories_and_tables_are_summed() {
@@ -329,17 +327,24 @@ mod tests {
         let spun: Result<(), _> = CpuLimited::new(spin(), limit).await;
         assert_eq!(spun, Err(CpuTimeUsedUp));
 
-        let renewed = Arc::new(AtomicBool::new(false));
         let mut spin = Box::pin(spin());
         let mut polls = 0;
-        let renewing = std::future::poll_fn(|context| {
+        let renewing = std::future::poll_fn(move |context| {
             polls += 1;
-            renewed.store(polls < 100, Ordering::Relaxed);
-            spin.as_mut().poll(context)
+            if polls < 100 {
+                threads::renewed();
+            }
+            assert!(polls < 1000, "it goes on");
+            spin.as_mut().poll(context).map(|()| polls)
         });
-        let spun: Result<(), _> = CpuLimited::renewed(renewing, limit, renewed.clone()).await;
+        let ticker = Ticker::start(&[]).unwrap();
+        let threads = Threads::start(&Handle::current(), &ticker).unwrap();
+        let limited = CpuLimited::of_each_round(renewing, limit);
+        let begun = Instant::now();
+        let spun = threads.lane().spawn(limited).await.unwrap();
         assert_eq!(spun, Err(CpuTimeUsedUp));
-        assert!(polls > 100, "{polls}");
+        // It was not stopped before it was no longer renewed: that took two milliseconds for each.
+        assert!(begun.elapsed() > 100 * Duration::from_millis(2));
     }
 
     #[test]

@@ -1,21 +1,22 @@
 //! The threads that guests run on, and whose turn it is: no app waits for another one's computing.
 //!
-//! Two things keep apps apart. Each app has a [`Lane`], and of the lanes that have something to run the one that has
-//! used the least time goes first. And a call that computes for longer than a moment goes on at a lower priority, on
+//! Three things keep apps apart. Each app has a [`Lane`], and of the lanes that have something to run the one that has
+//! used the least time goes first. A call that computes for longer than a moment goes on at a lower priority, on
 //! threads that the operating system runs only where nobody else wants the core: what answers quickly waits for what
-//! does not neither here nor there.
+//! does not neither here nor there. And all calls of an app that uses far more than another one run there.
 //!
+//! - `lanes`: whose turn it is, and who is greedy.
 //! - [`priority`]: how threads give way to others; `slice`: for how long they keep a core.
 
+mod lanes;
 pub mod priority;
 #[cfg(target_os = "linux")]
 mod slice;
 
 use std::{
     cell::Cell,
-    collections::{BTreeSet, VecDeque},
     future::Future,
-    io,
+    io, mem,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -28,14 +29,15 @@ use std::{
 use async_task::{Builder, Runnable, ScheduleInfo, Task, WithInfo};
 use futures_util::FutureExt;
 use parking_lot::{Condvar, Mutex};
+use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use tokio::runtime::Handle;
 
-use self::priority::give_way_at_once;
-use super::{
-    limits::thread_cpu_time,
-    ticker::{Ticker, Turns},
+use self::{
+    lanes::{Lanes, Level},
+    priority::give_way_at_once,
 };
+use super::ticker::{Ticker, Turns};
 
 /// A call that has computed for so long since its first tick, without waiting, is no quick one.
 const QUICK: Duration = Duration::from_millis(1);
@@ -47,11 +49,10 @@ thread_local! {
 
 #[derive(Clone, Copy)]
 struct Turn {
-    /// At which level it is given.
+    /// Whose threads this is one of.
     level: Level,
-    /// The CPU time that the thread had used by then, where the call has been ticked before. Asking for it takes longer
-    /// than to give a turn.
-    cpu: Option<Duration>,
+    /// The CPU time that the thread had used by then.
+    cpu: Duration,
     /// The call gives it up because it has computed for long enough, and not because it waits.
     ticked: bool,
     /// It is an instance of many calls, and has begun to look after them anew.
@@ -78,15 +79,6 @@ pub struct Lane {
 #[error("a panic: {0}")]
 pub struct Panicked(String);
 
-/// Which threads run a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Level {
-    /// It has just come, or was waiting.
-    Quick,
-    /// It computes.
-    Slow,
-}
-
 /// How long a call has computed since it last waited, in nanoseconds of CPU time, counted from its first tick on; 0 before
 /// that. By the clock it would be longer on a busy machine, where a call that is quick has to wait for a core.
 #[derive(Debug, Default)]
@@ -94,30 +86,15 @@ pub struct Computed(AtomicU64);
 
 struct Shared {
     state: Mutex<State>,
-    /// Woken where there is something to run at a level.
+    /// Woken where there is something to run for the threads of a level.
     wake: [Condvar; 2],
-    /// Calls that a lane may have on the quick threads at a time: one of these is always left to somebody else.
-    most_quick: usize,
 }
 
-#[derive(Default)]
 struct State {
-    lanes: Vec<LaneState>,
-    /// The lanes that have something to run, at each level, by the time that they have used.
-    ready: [BTreeSet<(Duration, usize)>; 2],
-    /// Threads that wait for something to run, at each level.
+    lanes: Lanes<Runnable<Computed>>,
+    /// Threads that wait for something to run, of each level.
     idle: [usize; 2],
-    /// What the lane that ran last had used by then. A lane that had nothing to run meanwhile has saved up nothing.
-    now: Duration,
     ended: bool,
-}
-
-#[derive(Default)]
-struct LaneState {
-    waiting: [VecDeque<Runnable<Computed>>; 2],
-    /// Calls on the quick threads.
-    quick: usize,
-    used: Duration,
 }
 
 struct End(Arc<Shared>);
@@ -139,19 +116,35 @@ pub fn renewed() {
     }));
 }
 
-/// Whether the call on this thread has given up its turn like that.
+/// Whether the instance on this thread has done so in this turn.
+pub fn has_renewed() -> bool {
+    TURN.get().is_some_and(|turn| turn.renewed)
+}
+
+/// Whether the call on this thread has given up its turn because it has computed for long enough.
 pub fn has_ticked() -> bool {
     TURN.get().is_some_and(|turn| turn.ticked)
+}
+
+/// For how long this thread had a core. The time on the clock would be another one on a machine that is busy, and
+/// guests that compute run on threads that give way.
+pub fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 impl Threads {
     /// Starts threads. What runs there has the timers and sockets of this runtime.
     pub fn start(runtime: &Handle, ticker: &Ticker) -> io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
+        let cores = u32::try_from(cores).unwrap_or(1);
         let shared = Arc::new(Shared {
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                lanes: Lanes::new(cores),
+                idle: [0; 2],
+                ended: false,
+            }),
             wake: Default::default(),
-            most_quick: cores,
         });
         let threads = Self {
             _end: Arc::new(End(shared.clone())),
@@ -184,11 +177,9 @@ impl Threads {
 
     /// A place for one more app. Places are not given back: a node has as many as it has apps.
     pub fn lane(&self) -> Lane {
-        let mut state = self.shared.state.lock();
-        state.lanes.push(LaneState::default());
         Lane {
             shared: self.shared.clone(),
-            number: state.lanes.len() - 1,
+            number: self.shared.state.lock().lanes.add(),
         }
     }
 }
@@ -210,11 +201,7 @@ impl Lane {
         });
         let lane = self.clone();
         let schedule = move |runnable: Runnable<Computed>, info: ScheduleInfo| {
-            let level = level_of(runnable.metadata(), &info);
-            // This thread is at the end of its turn, and looks for the next one itself.
-            let looks =
-                info.woken_while_running && TURN.get().is_some_and(|turn| turn.level == level);
-            lane.shared.push(lane.number, level, runnable, !looks);
+            lane.shared.push(lane.number, runnable, &info);
         };
         let builder = Builder::new().metadata(Computed::default());
         let (runnable, task) = builder.spawn(|_| future, WithInfo(schedule));
@@ -223,7 +210,7 @@ impl Lane {
     }
 }
 
-/// Where a call that is to go on runs.
+/// How a call goes on.
 fn level_of(computed: &Computed, info: &ScheduleInfo) -> Level {
     // A call that is woken while it runs is scheduled on its own thread, at the end of its turn.
     let turn = TURN
@@ -233,10 +220,11 @@ fn level_of(computed: &Computed, info: &ScheduleInfo) -> Level {
         computed.0.store(0, Ordering::Relaxed);
         return Level::Quick;
     };
-    let used = turn.cpu.map_or(Duration::ZERO, |before| {
-        thread_cpu_time().saturating_sub(before)
-    });
-    // Not 0 any more, whatever the clock says.
+    // From its first tick on, and not 0 any more.
+    let used = match computed.0.load(Ordering::Relaxed) {
+        0 => Duration::ZERO,
+        _ => thread_cpu_time().saturating_sub(turn.cpu),
+    };
     let used = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX).max(1);
     let before = computed.0.fetch_add(used, Ordering::Relaxed);
     match Duration::from_nanos(before.saturating_add(used)) < QUICK {
@@ -246,8 +234,9 @@ fn level_of(computed: &Computed, info: &ScheduleInfo) -> Level {
 }
 
 impl Shared {
-    /// Puts a call at the end of its lane, and wakes a thread for it, or leaves it to those that are awake.
-    fn push(&self, number: usize, level: Level, runnable: Runnable<Computed>, wake: bool) {
+    /// Puts a call at the end of its lane, and wakes a thread for it, or leaves it to one that is awake.
+    fn push(&self, number: usize, runnable: Runnable<Computed>, info: &ScheduleInfo) {
+        let level = level_of(runnable.metadata(), info);
         let mut state = self.state.lock();
         if state.ended {
             // Nobody would take it. The lock is let go first: what is dropped may wake another.
@@ -255,83 +244,46 @@ impl Shared {
             drop(runnable);
             return;
         }
-        let now = state.now;
-        let lane = &mut state.lanes[number];
-        if lane.waiting.iter().all(VecDeque::is_empty) && lane.quick == 0 {
-            lane.used = lane.used.max(now);
-        }
-        lane.waiting[level as usize].push_back(runnable);
-        state.rank(number, level);
-        if wake && state.idle[level as usize] > 0 {
+        let threads = state.lanes.push(number, level, runnable);
+        // At the end of its turn this thread looks for the next one itself.
+        let looks =
+            info.woken_while_running && TURN.get().is_some_and(|turn| turn.level == threads);
+        if !looks && state.idle[threads as usize] > 0 {
             drop(state);
-            self.wake[level as usize].notify_one();
+            self.wake[threads as usize].notify_one();
         }
     }
 
     fn run(&self, level: Level, turns: &Turns) {
+        // What this thread has used. Between turns it uses next to nothing.
+        let mut cpu = thread_cpu_time();
         let mut state = self.state.lock();
         while !state.ended {
-            let Some((number, runnable)) = state.take(level, self.most_quick) else {
+            let Some((number, runnable)) = state.lanes.take(level) else {
                 state.idle[level as usize] += 1;
                 self.wake[level as usize].wait(&mut state);
                 state.idle[level as usize] -= 1;
                 continue;
             };
             drop(state);
-            let begun = Instant::now();
-            turns.begin(begun);
-            let was_ticked = runnable.metadata().0.load(Ordering::Relaxed) > 0;
+            turns.begin(Instant::now());
             TURN.set(Some(Turn {
                 level,
-                cpu: was_ticked.then(thread_cpu_time),
+                cpu,
                 ticked: false,
                 renewed: false,
             }));
             runnable.run();
             TURN.set(None);
             turns.end();
+            let before = mem::replace(&mut cpu, thread_cpu_time());
+            let used = cpu.saturating_sub(before);
             state = self.state.lock();
-            state.give_back(number, level, begun.elapsed());
-        }
-    }
-}
-
-impl State {
-    /// Puts a lane where its used time says, if it has something to run.
-    fn rank(&mut self, number: usize, level: Level) {
-        let lane = &self.lanes[number];
-        if !lane.waiting[level as usize].is_empty() {
-            self.ready[level as usize].insert((lane.used, number));
-        }
-    }
-
-    fn take(&mut self, level: Level, most_quick: usize) -> Option<(usize, Runnable<Computed>)> {
-        let may = |lane: &LaneState| level == Level::Slow || lane.quick < most_quick;
-        let ready = &self.ready[level as usize];
-        let next = ready.iter().find(|(_, number)| may(&self.lanes[*number]));
-        let (used, number) = *next?;
-        let lane = &mut self.lanes[number];
-        let runnable = lane.waiting[level as usize].pop_front()?;
-        if lane.waiting[level as usize].is_empty() {
-            self.ready[level as usize].remove(&(used, number));
-        }
-        if level == Level::Quick {
-            lane.quick += 1;
-        }
-        self.now = self.now.max(used);
-        Some((number, runnable))
-    }
-
-    fn give_back(&mut self, number: usize, level: Level, elapsed: Duration) {
-        let lane = &mut self.lanes[number];
-        if level == Level::Quick {
-            lane.quick -= 1;
-        }
-        let before = (lane.used, number);
-        lane.used += elapsed;
-        for level in [Level::Quick, Level::Slow] {
-            if self.ready[level as usize].remove(&before) {
-                self.rank(number, level);
+            let moved = state.lanes.give_back(number, level, used, Instant::now());
+            if moved {
+                for wake in &self.wake {
+                    wake.notify_all();
+                }
             }
         }
     }
@@ -341,11 +293,7 @@ impl Drop for End {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.ended = true;
-        state.ready = Default::default();
-        let lanes = state.lanes.iter_mut();
-        let waiting: Vec<_> = lanes
-            .map(|lane| std::mem::take(&mut lane.waiting))
-            .collect();
+        let waiting = mem::replace(&mut state.lanes, Lanes::new(0));
         // What is dropped may wake another, which takes the lock.
         drop(state);
         for wake in &self.0.wake {
@@ -357,7 +305,7 @@ impl Drop for End {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, mem, sync::atomic::AtomicBool, task::Poll};
+    use std::{future::poll_fn, sync::atomic::AtomicBool, task::Poll};
 
     use super::{super::ticker::TICK, *};
 
@@ -482,7 +430,7 @@ mod tests {
         let (hostile, other) = (threads.lane(), threads.lane());
         let stop = Arc::new(AtomicBool::new(false));
         // They never give up their turn.
-        let blocking: Vec<_> = (0..threads.shared.most_quick + 2)
+        let blocking: Vec<_> = (0..thread::available_parallelism().unwrap().get() + 2)
             .map(|_| {
                 let stop = stop.clone();
                 hostile.spawn(async move {

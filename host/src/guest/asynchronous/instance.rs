@@ -5,7 +5,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     task::Poll,
     time::Duration,
@@ -120,7 +120,6 @@ impl Instance {
         let engine = inner.guests.engine(Flavour::Asynchronous);
         let mut store = call::store(engine, shared, &scope, handles);
         let held = store.data().held.clone();
-        let turned = Arc::new(AtomicBool::new(false));
         let run = async {
             let made = inner.pre.instantiate_async(&mut store).await?;
             let (disconnect, occupancy) = (inner.disconnect.as_ref(), inner.occupancy.as_ref());
@@ -133,14 +132,13 @@ impl Instance {
                     .map(|hooks| hooks.load(&mut store, &made))
                     .transpose()?,
             };
-            let (exports, held, turned) = (&exports, &held, &turned);
+            let (exports, held) = (&exports, &held);
             store
                 .run_concurrent(async move |accessor| {
                     let mut drive = pin!(self.drive(accessor, exports, jobs));
                     poll_fn(|context| {
                         // Whatever was opened has been registered by now: its handler waits, or has returned.
                         release(held);
-                        turned.store(true, Ordering::Relaxed);
                         threads::renewed();
                         drive.as_mut().poll(context)
                     })
@@ -149,7 +147,7 @@ impl Instance {
                 .await?
         };
         let cpu_time = shared.limits.cpu_time;
-        let limited = CpuLimited::renewed(run, cpu_time, turned.clone());
+        let limited = CpuLimited::of_each_round(run, cpu_time);
         let ended = tokio::select! {
             ended = limited.instrument(span.clone()) => Some(ended),
             () = self.dropped.cancelled() => None,
