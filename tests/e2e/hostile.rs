@@ -193,7 +193,7 @@ fn loaded(node: &Node, misdeed: &Misdeed) -> Paces {
             for _ in 0..CLIENTS {
                 let (request, ended, sent) = (request.clone(), &ended, &sent);
                 scope.spawn(move || {
-                    // They stand for other machines: what they need of this one is nothing that the node takes.
+                    // On other machines, where they would be, they took no cores from the node.
                     give_way();
                     while !ended.load(Ordering::Relaxed) {
                         drive(node, &request, misdeed.streams, sent);

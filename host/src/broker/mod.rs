@@ -81,7 +81,8 @@ pub struct Retention {
 /// What a broker can do beyond this is in traits of their own.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
-    /// Connects. Returns when events can be published and channels subscribed to. Called again only after an error.
+    /// Connects. Returns when events can be published and channels subscribed to. Called again only after
+    /// an error, or where nobody waited for its end.
     async fn start(&self, sink: Sink) -> Result<(), BrokerError>;
 
     /// Accepts an event. Where one with the same id was published on the channel before, and is still kept, it is not

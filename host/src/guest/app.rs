@@ -349,6 +349,10 @@ impl App {
                 _ = every.tick() => {
                     self.shared.hub.expire(Instant::now());
                     let code = self.code();
+                    // A turn for nothing would have an app that nobody calls look as if it were called.
+                    if !code.has_old() {
+                        continue;
+                    }
                     // In the app's own turns: what it takes to give back its memory is no other's time.
                     let trimmed = self.lane.spawn(async move { code.trim().await });
                     if let Err(panicked) = trimmed.await {

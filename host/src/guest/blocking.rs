@@ -225,6 +225,12 @@ impl Blocking {
         }
     }
 
+    /// Whether an instance was not called for a while.
+    pub fn has_old(&self) -> bool {
+        let idle = self.idle.lock();
+        idle.iter().flatten().next().is_some_and(is_old)
+    }
+
     /// Gives up instances that were not called for a while, one in a turn: each has memory to give back. To be polled on
     /// the threads of guests.
     pub async fn trim(&self) {
@@ -237,7 +243,10 @@ impl Blocking {
     fn take_old(&self) -> Option<Instance> {
         let mut idle = self.idle.lock();
         let idle = idle.as_mut()?;
-        let is_old = idle.first()?.since.elapsed() > IDLE;
-        is_old.then(|| idle.remove(0))
+        is_old(idle.first()?).then(|| idle.remove(0))
     }
+}
+
+fn is_old(instance: &Instance) -> bool {
+    instance.since.elapsed() > IDLE
 }

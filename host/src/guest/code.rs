@@ -206,7 +206,15 @@ impl Code {
         self.stop.cancel();
     }
 
-    /// Gives back what was not used for a while. To be polled on the threads of guests.
+    /// Whether anything was not used for a while.
+    pub fn has_old(&self) -> bool {
+        match &self.world {
+            World::Blocking(guest) => guest.has_old(),
+            World::Asynchronous(_) => false,
+        }
+    }
+
+    /// Gives it back. To be polled on the threads of guests.
     pub async fn trim(&self) {
         if let World::Blocking(guest) = &self.world {
             guest.trim().await;

@@ -49,7 +49,7 @@ thread_local! {
 
 #[derive(Clone, Copy)]
 struct Turn {
-    /// Whose threads this is one of.
+    /// The level of this thread.
     level: Level,
     /// The CPU time that the thread had used by then.
     cpu: Duration,
@@ -124,6 +124,11 @@ pub fn has_renewed() -> bool {
 /// Whether the call on this thread has given up its turn because it has computed for long enough.
 pub fn has_ticked() -> bool {
     TURN.get().is_some_and(|turn| turn.ticked)
+}
+
+/// For how long this thread had had a core when the turn of the call on it began. To be told costs less than to ask.
+pub fn cpu_before_turn() -> Option<Duration> {
+    TURN.get().map(|turn| turn.cpu)
 }
 
 /// For how long this thread had a core. The time on the clock would be another one on a machine that is busy, and
@@ -279,6 +284,10 @@ impl Shared {
             let before = mem::replace(&mut cpu, thread_cpu_time());
             let used = cpu.saturating_sub(before);
             state = self.state.lock();
+            if state.ended {
+                // The lanes are gone, maybe with what has just run.
+                return;
+            }
             let moved = state.lanes.give_back(number, level, used, Instant::now());
             if moved {
                 for wake in &self.wake {

@@ -40,6 +40,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 pub use self::sink::Sink;
 use self::{
@@ -155,8 +156,13 @@ impl Feed {
         let start = async move { core.broker.start(Sink::new(&core)).await };
         // By way of the runtime: it is a guest's thread that asks, and threads that are started for the broker would have
         // its priority.
-        let started = AbortOnDropHandle::new(self.core.runtime.spawn(start)).await;
-        started.map_err(|error| BrokerError::Unavailable(error.to_string()))??;
+        let started =
+            AbortOnDropHandle::new(self.core.runtime.spawn(start.in_current_span())).await;
+        started.map_err(|_| {
+            BrokerError::Unavailable(
+                "the broker was not started; the node is shutting down, or the log says why".into(),
+            )
+        })??;
         if self.core.broker.presence().is_none() {
             self.core
                 .space

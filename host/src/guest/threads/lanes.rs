@@ -9,12 +9,13 @@ use std::{
 const WINDOW: Duration = Duration::from_millis(10);
 /// A lane that uses less than this part of all cores is not greedy.
 const PART: u32 = 4;
-/// Nor is one that uses no more than so many times what each of the others does.
+/// Nor is one that uses no more than so many times what each of the others does that is at work. One that was called
+/// a moment ago and has used nothing since is at work as well: who is called seldom wants to be answered soon.
 const TIMES: u32 = 2;
 /// For so long after its last turn a lane is one of those that others are compared with.
 const RECENT: Duration = Duration::from_secs(1);
 
-/// Threads, and calls that are to run there.
+/// Of calls, and of the threads that run them: those of a greedy lane all run on the slow threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// It has just come, or was waiting.
@@ -45,14 +46,16 @@ struct Lane<T> {
     spent: Duration,
     /// When its last turn ended.
     last: Option<Instant>,
-    /// It has used far more than another one, and has had something to run beside others ever since: its quick calls run
-    /// on the threads of slow ones.
+    /// It has used far more than another one, and whenever it was looked since then it had something to run beside
+    /// others: its quick calls run on the threads of slow ones.
     greedy: bool,
+    /// There they take turns with the slow ones, whose turn it is now.
+    slow_next: bool,
 }
 
 impl<T> Lanes<T> {
-    /// None as yet, for threads of a machine with so many cores. Each lane may have one call for each core on the quick
-    /// threads: where there are more of these, one is always left to others.
+    /// None as yet, for threads of a machine with so many cores. Each lane may have as many calls on the quick threads at
+    /// a time: of these there is one more, which is left to others.
     pub fn new(cores: u32) -> Self {
         Self {
             lanes: Vec::new(),
@@ -72,6 +75,7 @@ impl<T> Lanes<T> {
             spent: Duration::ZERO,
             last: None,
             greedy: false,
+            slow_next: false,
         });
         self.lanes.len() - 1
     }
@@ -98,7 +102,9 @@ impl<T> Lanes<T> {
         let next = ready.iter().find(|(_, number)| may(&self.lanes[*number]));
         let (used, number) = *next?;
         let lane = &mut self.lanes[number];
-        let what = lane.next(threads)?.pop_front()?;
+        let level = lane.next(threads)?;
+        let what = lane.waiting[level as usize].pop_front()?;
+        lane.slow_next = level == Level::Quick;
         if lane.next(threads).is_none() {
             self.ready[threads as usize].remove(&(used, number));
         }
@@ -130,7 +136,7 @@ impl<T> Lanes<T> {
 
     /// Puts a lane where its used time says, if it has something for the threads of this level.
     fn rank(&mut self, number: usize, threads: Level) {
-        let lane = &mut self.lanes[number];
+        let lane = &self.lanes[number];
         if lane.next(threads).is_some() {
             self.ready[threads as usize].insert((lane.used, number));
         }
@@ -153,8 +159,8 @@ impl<T> Lanes<T> {
         }
         self.looked = Some(now);
         let is_recent = |lane: &Lane<T>| {
-            lane.last
-                .is_some_and(|last| now.saturating_duration_since(last) < RECENT)
+            let since = |last| now.saturating_duration_since(last);
+            lane.has_something() || lane.last.is_some_and(|last| since(last) < RECENT)
         };
         let recent = || self.lanes.iter().filter(|lane| is_recent(lane));
         let (count, least) = (recent().count(), recent().map(|lane| lane.spent).min());
@@ -167,7 +173,7 @@ impl<T> Lanes<T> {
                 && match lane.greedy {
                     false => lane.spent > most,
                     // While it gives way it may use little: what counts is that it would use more.
-                    true => lane.has_something(),
+                    true => lane.spent > most || lane.has_something(),
                 };
             lane.spent = Duration::ZERO;
             if lane.greedy != greedy {
@@ -197,13 +203,15 @@ impl<T> Lane<T> {
         }
     }
 
-    /// What the threads of a level are to run next: quick calls first.
-    fn next(&mut self, threads: Level) -> Option<&mut VecDeque<T>> {
-        let levels = [Level::Quick, Level::Slow];
-        let level = levels.into_iter().find(|level| {
+    /// Calls of which level the threads of one are to run next.
+    fn next(&self, threads: Level) -> Option<Level> {
+        let levels = match self.slow_next {
+            true => [Level::Slow, Level::Quick],
+            false => [Level::Quick, Level::Slow],
+        };
+        levels.into_iter().find(|level| {
             self.threads(*level) == threads && !self.waiting[*level as usize].is_empty()
-        })?;
-        Some(&mut self.waiting[level as usize])
+        })
     }
 }
 
@@ -328,6 +336,25 @@ mod tests {
     }
 
     #[test]
+    fn who_has_used_far_more_is_not_let_go_at_the_end_of_its_own_turn() {
+        let mut bench = Bench::new(2);
+        bench.turn(1, 0);
+        bench.turn(0, 10);
+        for _ in 0..10 {
+            assert_eq!(bench.turn(0, 10), Slow);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_turn_is_at_work() {
+        let mut bench = Bench::new(2);
+        bench.turn(0, 10);
+        bench.lanes.push(1, Slow, "waits");
+        bench.turn(0, 10);
+        assert_eq!(bench.lanes.push(0, Quick, "next"), Slow);
+    }
+
+    #[test]
     fn neither_who_uses_little_nor_who_uses_as_much_as_others_is_greedy() {
         let mut alike = Bench::new(2);
         for _ in 0..100 {
@@ -343,17 +370,22 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_goes_over_to_other_threads_with_its_lane_and_quick_calls_stay_first() {
+    fn what_waits_goes_over_to_other_threads_with_its_lane_and_quick_and_slow_calls_take_turns() {
         let mut bench = Bench::new(2);
         bench.turn(1, 0);
         bench.lanes.push(0, Quick, "long");
-        bench.lanes.push(0, Slow, "slow");
-        bench.lanes.push(0, Quick, "quick");
+        for what in ["slow 1", "slow 2"] {
+            bench.lanes.push(0, Slow, what);
+        }
+        for what in ["quick 1", "quick 2", "quick 3"] {
+            bench.lanes.push(0, Quick, what);
+        }
         assert_eq!(bench.lanes.take(Quick), Some((0, "long")));
         assert!(bench.end(0, Quick, 20));
         assert_eq!(bench.lanes.take(Quick), None);
-        assert_eq!(bench.lanes.take(Slow), Some((0, "quick")));
-        assert_eq!(bench.lanes.take(Slow), Some((0, "slow")));
+        for what in ["slow 1", "quick 1", "slow 2", "quick 2", "quick 3"] {
+            assert_eq!(bench.lanes.take(Slow), Some((0, what)));
+        }
         assert_eq!(bench.lanes.take(Slow), None);
     }
 }
