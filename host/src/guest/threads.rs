@@ -284,10 +284,6 @@ impl Shared {
             let before = mem::replace(&mut cpu, thread_cpu_time());
             let used = cpu.saturating_sub(before);
             state = self.state.lock();
-            if state.ended {
-                // The lanes are gone, maybe with what has just run.
-                return;
-            }
             let moved = state.lanes.give_back(number, level, used, Instant::now());
             if moved {
                 for wake in &self.wake {
@@ -302,7 +298,7 @@ impl Drop for End {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.ended = true;
-        let waiting = mem::replace(&mut state.lanes, Lanes::new(0));
+        let waiting = state.lanes.clear();
         // What is dropped may wake another, which takes the lock.
         drop(state);
         for wake in &self.0.wake {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    mem,
     time::{Duration, Instant},
 };
 
@@ -29,6 +30,7 @@ pub struct Lanes<T> {
     lanes: Vec<Lane<T>>,
     /// The lanes that have something for the threads of a level, by the time that they have used.
     ready: [BTreeSet<(Duration, usize)>; 2],
+    /// Of the machine. Who uses more than a part of them may be greedy.
     cores: u32,
     /// What the lane that ran last had used by then. A lane that had nothing to run meanwhile has saved up nothing.
     now: Duration,
@@ -41,6 +43,7 @@ struct Lane<T> {
     waiting: [VecDeque<T>; 2],
     /// Calls on the threads of each level.
     running: [u32; 2],
+    /// Time on the CPU. The lane that has the least is next.
     used: Duration,
     /// What it has used since it was last looked who is greedy.
     spent: Duration,
@@ -132,6 +135,13 @@ impl<T> Lanes<T> {
         self.rank(number, Level::Quick);
         self.rank(number, Level::Slow);
         self.look(now)
+    }
+
+    /// Takes out all that waits. What runs is still to be given back.
+    pub fn clear(&mut self) -> Vec<T> {
+        self.ready = Default::default();
+        let waiting = self.lanes.iter_mut().flat_map(|lane| &mut lane.waiting);
+        waiting.flat_map(mem::take).collect()
     }
 
     /// Puts a lane where its used time says, if it has something for the threads of this level.
@@ -352,6 +362,20 @@ mod tests {
         bench.lanes.push(1, Slow, "waits");
         bench.turn(0, 10);
         assert_eq!(bench.lanes.push(0, Quick, "next"), Slow);
+    }
+
+    #[test]
+    fn what_runs_while_all_is_cleared_can_be_given_back() {
+        let mut bench = Bench::new(2);
+        for (number, level, what) in [(0, Quick, "runs"), (0, Quick, "quick"), (1, Slow, "slow")] {
+            bench.lanes.push(number, level, what);
+        }
+        assert_eq!(bench.lanes.take(Quick), Some((0, "runs")));
+        assert_eq!(bench.lanes.clear(), ["quick", "slow"]);
+        bench.end(0, Quick, 20);
+        for threads in [Quick, Slow] {
+            assert_eq!(bench.lanes.take(threads), None);
+        }
     }
 
     #[test]
