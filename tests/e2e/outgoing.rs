@@ -1,9 +1,10 @@
 //! Requests that guests send to others.
 
-use std::{net::TcpListener, time::Duration};
+use std::time::Duration;
 
 use fanfare_tests::{
     node::Node,
+    servers::ports,
     stream::{End, Stream},
     tls::Certificates,
     upstream::{Exchange, Upstream},
@@ -245,10 +246,7 @@ fn guests_shorten_times() {
 
 #[test]
 fn servers_that_cannot_be_reached_are_told_of() {
-    // A port that was free a moment ago.
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-    let gone = format!("http://{}", listener.local_addr().expect("it is bound"));
-    drop(listener);
+    let gone = format!("http://127.0.0.1:{}", ports::free());
     let nowhere = "http://nowhere.example.invalid";
     let node = node(&[&gone, nowhere], "");
     let answer = node.get(&target("/send", &gone, &[])).json();

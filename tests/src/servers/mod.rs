@@ -18,7 +18,7 @@
 pub mod cluster;
 pub mod kafka;
 pub mod nats;
-mod ports;
+pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -3,7 +3,7 @@
 use std::{
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
-    net::TcpListener,
+    net::TcpStream,
     ops::Range,
     sync::{
         OnceLock,
@@ -16,6 +16,9 @@ use std::{
 const RANGE: Range<u16> = 10_000..32_000;
 
 /// A port of loopback on which nobody listens, and which this process gets only once.
+///
+/// It is found by asking who is there, not by listening for a moment: a process that another test starts in that moment
+/// has a copy of the socket until it runs its program, and keeps the port taken for as long.
 ///
 /// # Panics
 ///
@@ -40,13 +43,15 @@ pub fn free() -> u16 {
             next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step)
                 .expect("there is always a next")
         })
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .find(|port| TcpStream::connect(("127.0.0.1", *port)).is_err())
         .expect("a port is free")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::{
+        collections::HashSet, net::TcpListener, process::Command, sync::atomic::AtomicBool, thread,
+    };
 
     use super::*;
 
@@ -58,5 +63,22 @@ mod tests {
         let taken = TcpListener::bind(("127.0.0.1", free())).expect("the port is free");
         let taken = taken.local_addr().expect("an address").port();
         assert!((0..100).all(|_| free() != taken));
+    }
+    #[test]
+    fn ports_stay_free_while_others_start_processes() {
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let others = scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let ended = Command::new("true").status().expect("it starts");
+                    assert!(ended.success());
+                }
+            });
+            let taken = (0..2_000).filter_map(|_| TcpListener::bind(("127.0.0.1", free())).err());
+            let taken: Vec<_> = taken.collect();
+            done.store(true, Ordering::Relaxed);
+            others.join().expect("they start");
+            assert!(taken.is_empty(), "{taken:?}");
+        });
     }
 }

@@ -141,12 +141,9 @@ impl Proxy {
     /// Refuses new connections, as if nobody listened. Those that are there go on.
     #[track_caller]
     pub fn refuse(&self) {
-        let listener = self
-            .listener
-            .lock()
-            .expect("no test has failed in here")
-            .take();
-        let Some(listener) = listener else { return };
+        let Some(listener) = self.listener().take() else {
+            return;
+        };
         self.shared.lock().refuses = true;
         // So that it looks. If it does not answer, it has ended.
         let _ = TcpStream::connect(self.address());
@@ -156,14 +153,22 @@ impl Proxy {
     /// Takes new connections again after [`refuse`](Self::refuse).
     #[track_caller]
     pub fn accept(&self) {
-        let mut listener = self.listener.lock().expect("no test has failed in here");
+        let mut listener = self.listener();
         if listener.is_some() {
             return;
         }
         self.shared.lock().refuses = false;
-        let socket = TcpListener::bind(("127.0.0.1", self.port)).expect("the port is its own");
+        // A process that was started while it listened before has a copy of its socket until it runs its program.
+        let socket = wait::until("the proxy can listen", || {
+            TcpListener::bind(("127.0.0.1", self.port)).ok()
+        });
         let shared = self.shared.clone();
         *listener = Some(thread::spawn(move || listen(&socket, &shared)));
+    }
+
+    /// A test that fails while it waits for the port leaves it whole.
+    fn listener(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on keeps what goes this way, on all connections.
