@@ -193,7 +193,9 @@ fn loaded(node: &Node, misdeed: &Misdeed) -> Paces {
             for _ in 0..CLIENTS {
                 let (request, ended, sent) = (request.clone(), &ended, &sent);
                 scope.spawn(move || {
-                    // On other machines, where they would be, they took no cores from the node.
+                    // On other machines, where they would be, they would take no cores from the node. Giving way twice
+                    // comes to the lowest priority.
+                    give_way();
                     give_way();
                     while !ended.load(Ordering::Relaxed) {
                         drive(node, &request, misdeed.streams, sent);
