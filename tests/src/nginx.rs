@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -10,10 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::wait;
-
-/// How often another port is tried where somebody else was faster.
-const TRIES: usize = 5;
+use crate::{servers::ports, wait};
 
 /// A running nginx; killed on drop. What it logged is shown where the test has failed.
 pub struct Nginx {
@@ -27,30 +24,18 @@ impl Nginx {
     /// Starts it with what stands in its `http` block, for the address that it is to listen on.
     #[track_caller]
     pub fn start(http: impl Fn(SocketAddr) -> String) -> Self {
-        let program = program();
-        for _ in 0..TRIES {
-            let mut nginx = Self::spawn(&program, &http);
-            let listens = wait::until("nginx listens, or ends", || {
-                if nginx.has_ended() {
-                    return Some(false);
-                }
-                TcpStream::connect(nginx.address).is_ok().then_some(true)
-            });
-            // Somebody else may listen there, whose port was free a moment before.
-            if listens && !nginx.has_ended() {
-                return nginx;
-            }
-            let log = nginx.log();
-            assert!(log.contains("Address already in use"), "nginx says:\n{log}");
-        }
-        panic!("no port is free for nginx");
+        let mut nginx = Self::spawn(&program(), http);
+        wait::until_true("nginx listens", || {
+            let ended = nginx.has_ended();
+            assert!(!ended, "nginx says:\n{}", nginx.log());
+            TcpStream::connect(nginx.address).is_ok()
+        });
+        nginx
     }
 
     fn spawn(program: &Path, http: impl Fn(SocketAddr) -> String) -> Self {
         let folder = TempDir::with_prefix("fanfare-nginx-").expect("a temporary folder");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        drop(listener);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()));
         let path = |name: &str| folder.path().join(name);
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|of| format!("{of}_temp_path {};\n", path(of).display()))

@@ -4,7 +4,7 @@ use std::{
     fs,
     future::Future,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -158,11 +158,13 @@ pub(crate) fn pool(timeout: Duration) -> RedisPool {
     .unwrap()
 }
 
-/// A port that nobody listens on, nor will: it is none of those that the system gives to outgoing connections.
+/// A port that nobody listens on, nor will: it is none of those that the system gives to outgoing connections. To listen
+/// there for a moment would tell as well, but a process that another test starts in that moment has a copy of the socket
+/// until it runs its program.
 pub(crate) fn free_port() -> u16 {
     loop {
         let port = rand::random_range(20_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if TcpStream::connect(("127.0.0.1", port)).is_err() {
             return port;
         }
     }

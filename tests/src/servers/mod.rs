@@ -13,7 +13,8 @@
 //! - [`postgres`]: a PostgreSQL server.
 //! - [`kafka`]: a Kafka broker, which is its own controller.
 //! - [`proxy`]: what a test puts between a client and one of these, to cut and to hold back.
-//! - `ports`, `tree`: ports that nobody else takes; a process with all that it started.
+//! - [`ports`]: ports that nobody else takes.
+//! - `tree`: a process with all that it started.
 
 pub mod cluster;
 pub mod kafka;

@@ -1,24 +1,26 @@
-//! Free ports for servers that are started more than once.
+//! Free ports: for servers that are started more than once, and for addresses where nobody is.
 
 use std::{
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
-    net::TcpStream,
+    io::ErrorKind,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     ops::Range,
     sync::{
         OnceLock,
         atomic::{AtomicU16, Ordering},
     },
+    time::Duration,
 };
 
 /// Below those that systems hand out by themselves (Linux from 32768 on, macOS from 49152), so that nobody who asks for
 /// any port gets this one while its server is about to start, or stopped.
 const RANGE: Range<u16> = 10_000..32_000;
 
+/// How long a port may take to refuse: who does not answer is somebody.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// A port of loopback on which nobody listens, and which this process gets only once.
-///
-/// It is found by asking who is there, not by listening for a moment: a process that another test starts in that moment
-/// has a copy of the socket until it runs its program, and keeps the port taken for as long.
 ///
 /// # Panics
 ///
@@ -43,8 +45,16 @@ pub fn free() -> u16 {
             next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step)
                 .expect("there is always a next")
         })
-        .find(|port| TcpStream::connect(("127.0.0.1", *port)).is_err())
+        .find(|port| is_free(*port))
         .expect("a port is free")
+}
+
+/// Asks who is there. To listen there for a moment would tell as well, but a process that another test starts in that
+/// moment has a copy of the socket until it runs its program, and keeps the port taken for as long.
+fn is_free(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let answer = TcpStream::connect_timeout(&address, PATIENCE);
+    answer.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 #[cfg(test)]
@@ -54,21 +64,40 @@ mod tests {
     };
 
     use super::*;
+    use crate::wait;
+
+    /// Ends a thread, also where the test fails.
+    struct SetOnDrop<'a>(&'a AtomicBool);
+
+    impl Drop for SetOnDrop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
 
     #[test]
     fn no_port_comes_twice_and_each_is_free() {
         let ports: Vec<u16> = (0..100).map(|_| free()).collect();
         assert_eq!(ports.iter().collect::<HashSet<_>>().len(), ports.len());
         assert!(ports.iter().all(|port| RANGE.contains(port)));
-        let taken = TcpListener::bind(("127.0.0.1", free())).expect("the port is free");
-        let taken = taken.local_addr().expect("an address").port();
-        assert!((0..100).all(|_| free() != taken));
     }
+
+    #[test]
+    fn a_port_where_somebody_listens_is_not_free() {
+        let port = free();
+        let taken = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+        assert!(!is_free(port));
+        drop(taken);
+        // A copy of the socket may live for a moment.
+        wait::until_true("the port is free again", || is_free(port));
+    }
+
     #[test]
     fn ports_stay_free_while_others_start_processes() {
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
-            let others = scope.spawn(|| {
+            let _end = SetOnDrop(&done);
+            scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     let ended = Command::new("true").status().expect("it starts");
                     assert!(ended.success());
@@ -76,8 +105,6 @@ mod tests {
             });
             let taken = (0..2_000).filter_map(|_| TcpListener::bind(("127.0.0.1", free())).err());
             let taken: Vec<_> = taken.collect();
-            done.store(true, Ordering::Relaxed);
-            others.join().expect("they start");
             assert!(taken.is_empty(), "{taken:?}");
         });
     }

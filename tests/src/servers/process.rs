@@ -3,6 +3,7 @@
 use std::{
     env,
     fs::{self, File},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -208,11 +209,20 @@ impl<P: Program> Server<P> {
 
 impl<P: Program> Drop for Server<P> {
     fn drop(&mut self) {
-        self.stop();
-        self.program.clear(&self.home);
-        if thread::panicking() {
+        let failed = thread::panicking();
+        if failed {
             let (name, address) = (P::NAME, self.address());
             eprintln!("--- {name} at {address} logged:\n{}\n---", self.log());
+        }
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            self.stop();
+            self.program.clear(&self.home);
+        }));
+        // A second panic in a test that fails would end all other tests.
+        if let Err(panic) = ended
+            && !failed
+        {
+            resume_unwind(panic);
         }
     }
 }

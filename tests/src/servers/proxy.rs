@@ -141,13 +141,22 @@ impl Proxy {
     /// Refuses new connections, as if nobody listened. Those that are there go on.
     #[track_caller]
     pub fn refuse(&self) {
+        self.end_listening();
+        // A process that was started meanwhile has a copy of the socket until it runs its program.
+        wait::until_true("nobody listens any more", || {
+            TcpStream::connect(self.address()).is_err()
+        });
+    }
+
+    fn end_listening(&self) {
         let Some(listener) = self.listener().take() else {
             return;
         };
         self.shared.lock().refuses = true;
         // So that it looks. If it does not answer, it has ended.
         let _ = TcpStream::connect(self.address());
-        listener.join().expect("the proxy listens");
+        // Where it has panicked, that was shown.
+        let _ = listener.join();
     }
 
     /// Takes new connections again after [`refuse`](Self::refuse).
@@ -157,11 +166,8 @@ impl Proxy {
         if listener.is_some() {
             return;
         }
+        let socket = TcpListener::bind(("127.0.0.1", self.port)).expect("the port is its own");
         self.shared.lock().refuses = false;
-        // A process that was started while it listened before has a copy of its socket until it runs its program.
-        let socket = wait::until("the proxy can listen", || {
-            TcpListener::bind(("127.0.0.1", self.port)).ok()
-        });
         let shared = self.shared.clone();
         *listener = Some(thread::spawn(move || listen(&socket, &shared)));
     }
@@ -206,7 +212,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.refuse();
+        self.end_listening();
         self.cut();
     }
 }
