@@ -10,6 +10,7 @@
 //! - [`event`]: an event, its checks and its form on the wire.
 //! - [`config`]: the file `fanfare.toml`.
 //! - [`redis_pool`]: the node's connections to Redis.
+//! - [`lock`]: a file that one process has locked at a time.
 //! - [`trust`]: whom the node trusts when it connects with TLS.
 //! - [`telemetry`]: where the log goes.
 //!
@@ -23,6 +24,7 @@ pub mod event;
 pub mod guest;
 pub mod http;
 pub mod hub;
+pub mod lock;
 pub mod redis_pool;
 pub mod telemetry;
 pub mod trust;

@@ -6,14 +6,14 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use thiserror::Error;
 
 use super::{super::BrokerError, Sync};
+use crate::lock::Locked;
 
 /// Tells our files from databases of other programs: `Fanf`.
 const APPLICATION: i32 = 0x4661_6e66;
@@ -31,8 +31,6 @@ const WAL_PAGES: i64 = 4000;
 pub(super) const WAL_KEPT: i64 = WAL_PAGES * 4096;
 /// Statements that are kept ready.
 const STATEMENTS: usize = 32;
-/// How often it is looked whether the lock is free.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// Why a file cannot be used.
 #[derive(Debug, Error)]
@@ -114,7 +112,7 @@ pub(super) const WAL: &str = "-wal";
 /// Held by the process that has the file open, until it is dropped or the process ends.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    _file: Locked,
 }
 
 // === impl FileError ===
@@ -181,14 +179,10 @@ impl Lock {
             .mode(0o600)
             .open(beside(file, LOCK))
             .map_err(failed)?;
-        let begun = Instant::now();
-        loop {
-            match lock.try_lock() {
-                Ok(()) => return Ok(Self { _file: lock }),
-                Err(TryLockError::WouldBlock) if begun.elapsed() < patience => thread::sleep(LOOK),
-                Err(TryLockError::WouldBlock) => return Err(FileError::InUse(file.to_owned())),
-                Err(TryLockError::Error(error)) => return Err(failed(error)),
-            }
+        match Locked::new(lock, patience) {
+            Ok(lock) => Ok(Self { _file: lock }),
+            Err(TryLockError::WouldBlock) => Err(FileError::InUse(file.to_owned())),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
         }
     }
 }

@@ -14,6 +14,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use thiserror::Error;
 use tracing::{debug, error};
 
 use super::record::Record;
-use crate::guest::version::VersionId;
+use crate::{guest::version::VersionId, lock::Locked};
 
 const LOCK: &str = "fanfare.lock";
 const APPS: &str = "apps";
@@ -88,7 +89,7 @@ pub struct Folder {
     /// Names in `new`.
     next: AtomicU64,
     /// Locked until it is dropped, or until the process ends.
-    _lock: File,
+    _lock: Locked,
 }
 
 impl Folder {
@@ -117,11 +118,11 @@ impl Folder {
             .write(true)
             .open(&lock_path)
             .map_err(failed(lock_path.clone()))?;
-        match lock.try_lock() {
-            Ok(()) => {}
+        let lock = match Locked::new(lock, Duration::ZERO) {
+            Ok(lock) => lock,
             Err(TryLockError::WouldBlock) => return Err(FolderError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => return Err(failed(lock_path)(error)),
-        }
+        };
         let new = path.join(NEW);
         remove_unfinished(&new).map_err(failed(new))?;
         sync(path).map_err(failed(path.to_owned()))?;
