@@ -172,7 +172,7 @@ impl Proxy {
         *listener = Some(thread::spawn(move || listen(&socket, &shared)));
     }
 
-    /// A test that fails while it waits for the port leaves it whole.
+    /// A test that fails while it has the proxy listen leaves it whole.
     fn listener(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
         self.listener.lock().unwrap_or_else(PoisonError::into_inner)
     }
