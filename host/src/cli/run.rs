@@ -36,8 +36,8 @@ use crate::{
     telemetry,
 };
 
-/// What sockets have to carry what was said last, where the time of the drain is up.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// What sockets have to carry what was said last, where the time of the drain is up. It is over sooner where they have.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Runs what a command does on the threads of the host.
 pub fn to_the_end(log: &config::Log, main: impl Future<Output = Result<()>>) -> Result<()> {
