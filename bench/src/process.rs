@@ -233,7 +233,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "echo no such luck; exit 3"]);
-        let address = free_address().unwrap();
+        // Nobody listens there.
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
         let error = Process::start(&mut command, address, folder.path()).unwrap_err();
         assert!(error.to_string().contains("no such luck"), "{error}");
     }

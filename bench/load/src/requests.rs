@@ -75,6 +75,10 @@ impl Requests {
             for event in &events {
                 let number = event.token().0;
                 let connection = &mut connections[number];
+                // Its server may close it once it has answered.
+                if connection.is_done {
+                    continue;
+                }
                 match connection.ready(&mut scratch) {
                     Ok(false) => continue,
                     Ok(true) => match connection.judge(&self.body) {
@@ -94,7 +98,10 @@ impl Requests {
                 }
                 match start.elapsed() < self.duration {
                     true => connection.ask(&request),
-                    false => waiting -= 1,
+                    false => {
+                        connection.is_done = true;
+                        waiting -= 1;
+                    }
                 }
             }
         }
@@ -117,6 +124,8 @@ impl Answers {
 /// A connection with a request on its way.
 struct Connection {
     socket: TcpStream,
+    /// Nothing more is asked over it.
+    is_done: bool,
     /// What is still to be sent of the request.
     unsent: Vec<u8>,
     sent_at: Instant,
@@ -135,6 +144,7 @@ impl Connection {
         registry.register(&mut socket, Token(number), interest)?;
         Ok(Self {
             socket,
+            is_done: false,
             unsent: request.to_vec(),
             sent_at: Instant::now(),
             head: Vec::new(),

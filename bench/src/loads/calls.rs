@@ -64,7 +64,7 @@ impl Load for Calls {
             })
         };
         let warm_up = bench.size(Duration::from_secs(2), Duration::from_millis(200));
-        let duration = bench.size(Duration::from_secs(15), Duration::from_millis(500));
+        let duration = bench.size(Duration::from_secs(15), Duration::from_secs(2));
         let before = requests(warm_up)?.send()?;
         let clock = Clock::start(bench.server)?;
         let answers = requests(duration)?.send()?;

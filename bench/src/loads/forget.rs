@@ -48,7 +48,7 @@ impl Load for Forget {
             streams: 0,
             channels: if quick { 10_000 } else { 1_000_000 },
             // Longer than it takes to publish on all, so that all are there at once.
-            history_age: Some(Duration::from_secs(if quick { 1 } else { 10 })),
+            history_age: Some(Duration::from_secs(if quick { 4 } else { 10 })),
             ..Demand::default()
         }
     }
