@@ -96,7 +96,10 @@ mod tests {
     use std::io;
 
     use parking_lot::Mutex;
-    use tracing::{info, subscriber::with_default};
+    use tracing::{
+        info,
+        subscriber::{NoSubscriber, with_default},
+    };
 
     use super::*;
 
@@ -122,6 +125,9 @@ mod tests {
             .with_ansi(false)
             .with_writer(move || Writer(writer.clone()))
             .finish();
+        // Where there is one subscriber alone, who comes to a line or a scope first decides for all threads whether it
+        // is heard of, and that may be a test without any.
+        let _other = tracing::Dispatch::new(NoSubscriber::default());
         let call = Scope::of_test();
         let instance = Scope::new(&call.code, Of::Instance(7));
         let request = RequestId::random();

@@ -215,6 +215,7 @@ mod tests {
             given += 1;
         }
         let ticks = u128::from(count.load(Ordering::Relaxed));
-        assert!(ticks <= due, "{ticks} ticks, {due} were due");
+        // One may have begun to look just before a turn was over.
+        assert!(ticks <= due + 1, "{ticks} ticks, {due} were due");
     }
 }

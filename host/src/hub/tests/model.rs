@@ -33,8 +33,8 @@ const QUEUE_BYTES: usize = 60_000;
 const INACTIVITY: Duration = Duration::from_secs(5);
 /// When a client that takes nothing is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long something may take that the kernel has to do.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long something may take that the kernel has to do. It is waited for only where something is wrong.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A step of a schedule. Clients, events and shards are any of those there are then.
 #[derive(Debug, Clone)]
