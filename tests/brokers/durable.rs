@@ -175,7 +175,7 @@ fn clients_go_on_over_restarts() {
         let mut heard: Vec<Vec<String>> = vec![Vec::new(); CLIENTS];
         let counts: Vec<_> = (0..TASKS).map(|_| Arc::new(AtomicUsize::new(0))).collect();
         for round in 0..4 {
-            let node = Arc::new(Node::start(&kit, "log").await);
+            let node = Arc::new(Node::with(&kit, "log", ALL).await);
             let mut listening = Vec::new();
             let stop = Arc::new(AtomicBool::new(false));
             for last in &lasts {
@@ -215,7 +215,7 @@ fn clients_go_on_over_restarts() {
             println!("round {round}: {counts:?}");
             drop(node);
         }
-        let node = Node::start(&kit, "log").await;
+        let node = Node::with(&kit, "log", ALL).await;
         for (task, count) in counts.iter().enumerate() {
             // The last one may be there or not.
             let number = count.fetch_add(1, Ordering::Relaxed);
@@ -259,7 +259,7 @@ fn the_file_stops_growing() {
         let node = Arc::new(Node::with(&kit, "log", few).await);
         let mut sizes = Vec::new();
         // Channels come and go, and some stay; there are ids of guests among the events.
-        for round in 0..12 {
+        for round in 0..24 {
             let tasks = (0..TASKS).map(|task| {
                 let node = node.clone();
                 tokio::spawn(async move {
@@ -280,9 +280,10 @@ fn the_file_stops_growing() {
             sizes.push(kit.size());
         }
         println!("{sizes:?}");
-        // Within the first rounds there is as much as is kept of a second.
+        // Within the first rounds there is as much as is kept of a second, which is more where the machine is quicker. If
+        // it grew without end, it would be four times as much.
         let early = sizes[..6].iter().max().unwrap();
-        let late = sizes[6..].iter().max().unwrap();
-        assert!(*late <= early + early / 3, "{sizes:?}");
+        let late = sizes[18..].iter().max().unwrap();
+        assert!(*late <= early * 5 / 2, "{sizes:?}");
     });
 }

@@ -6,7 +6,7 @@ mod presence;
 
 use std::{
     sync::{Arc, Condvar, Mutex, PoisonError, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fanfare::broker::{
@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     kept::check_unreadable,
-    kit::{Kit, RETENTION, TIMEOUT},
+    kit::{ECHO, Kit, RETENTION, TIMEOUT},
     members::{check_known_again, ids, until_unknown},
     nodes::{self, Heard, Node, name},
 };
@@ -247,12 +247,14 @@ fn of_two_nodes_that_publish_an_id_at_once_one_has_its_way() {
         ];
         let ids: Vec<_> = (0..200).map(|number| format!("id {number}")).collect();
         for id in &ids {
+            let begun = Instant::now();
             let (first, second) =
                 tokio::join!(a.publish_own("news", id), b.publish_own("news", id));
+            let in_time = begun.elapsed() < ECHO;
             let (first, second) = (first.unwrap(), second.unwrap());
             assert_eq!(first.duplicate, !second.duplicate, "{id}");
             let delivered = u32::from(!first.duplicate);
-            assert_eq!(first.delivered, delivered);
+            assert!(first.delivered == delivered || !in_time, "{id}");
         }
         a.publish("news", "end").await.unwrap();
         for client in &mut clients {
@@ -292,7 +294,7 @@ async fn check_made_anew(kit: &impl Kit, delete: impl FnOnce() + Send + 'static)
     let last = client.last.clone().unwrap();
     blocking(delete).await;
     // Both nodes notice, and make it anew or find it.
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     for node in [&a, &b] {
         while let Err(error) = node.publish_own("news", "new").await {
             assert!(matches!(error, BrokerError::Unavailable(_)), "{error}");

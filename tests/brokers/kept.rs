@@ -1,6 +1,9 @@
 //! What is kept for clients that come back, and how they are told of what is not.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fanfare::broker::Retention;
 
@@ -52,8 +55,9 @@ pub async fn what_is_not_kept_any_more_is_a_gap<K: Kit>() {
 
 pub async fn what_has_grown_too_old_is_a_gap<K: Kit>() {
     let kit = K::start();
+    const AGE: Duration = Duration::from_secs(1);
     let short = Retention {
-        age: Duration::from_secs(1),
+        age: AGE,
         ..RETENTION
     };
     let (a, b) = (
@@ -61,10 +65,18 @@ pub async fn what_has_grown_too_old_is_a_gap<K: Kit>() {
         Node::with(&kit, "log", short).await,
     );
     let ids = a.publish_numbers("news", 0..3).await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    let ids = [ids, a.publish_numbers("news", 3..5).await].concat();
-    let mut client = b.client(Some(&ids[3]), &["news"]).await;
-    assert_eq!(client.data(1).await, ["4"]);
+    tokio::time::sleep(AGE + AGE / 2).await;
+    loop {
+        let begun = Instant::now();
+        let new = a.publish_numbers("news", 3..5).await;
+        let mut client = b.client(Some(&new[0]), &["news"]).await;
+        let next = client.next().await;
+        // Else they have grown old themselves.
+        if begun.elapsed() < AGE / 2 {
+            assert_eq!(next, Heard::Event(new[1].clone(), "4".into()));
+            break;
+        }
+    }
     let mut client = b.client(Some(&ids[0]), &["news"]).await;
     assert_eq!(client.next().await, Heard::Gap("news".into()));
 }

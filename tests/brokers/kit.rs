@@ -47,7 +47,11 @@ pub trait Kit: Send + Sync + Sized + 'static {
 }
 
 /// How long a broker waits for its server.
-pub const TIMEOUT: Duration = Duration::from_secs(2);
+pub const TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long publishing waits until the node's own clients were delivered to, at most: on a machine that stands still for so
+/// long nobody may have been yet.
+pub const ECHO: Duration = Duration::from_secs(1);
 
 /// What a broker keeps where a test does not say otherwise.
 pub const RETENTION: Retention = Retention {

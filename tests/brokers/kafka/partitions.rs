@@ -2,8 +2,12 @@
 
 mod changes;
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
+use fanfare_tests::wait::PATIENCE;
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
@@ -324,14 +328,17 @@ fn where_the_node_that_orders_ends_another_one_does() {
         let mut published = Vec::new();
         for round in 0..4 {
             let node = Arc::new(Node::start(&kit, "log").await);
-            let publishers = (0..3).map(|publisher| {
+            let counts = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
+            let publishers = counts.iter().enumerate().map(|(publisher, accepted)| {
                 let (node, channel) = (node.clone(), channels[publisher].clone());
+                let accepted = accepted.clone();
                 tokio::spawn(async move {
                     let mut count = 0;
                     loop {
                         let id = format!("{round}.{publisher} {count}");
                         if node.publish_own(&channel, &id).await.is_ok() {
                             count += 1;
+                            accepted.store(count, Ordering::Relaxed);
                         }
                     }
                 })
@@ -339,13 +346,20 @@ fn where_the_node_that_orders_ends_another_one_does() {
             let publishers: Vec<_> = publishers.collect();
             // It is the one that orders, at some time: whoever publishes first of all after a while, and then all the time.
             tokio::time::sleep(Duration::from_millis(300)).await;
+            for accepted in &counts {
+                while accepted.load(Ordering::Relaxed) < 10 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
             for publisher in publishers {
                 publisher.abort();
             }
             drop(node);
             let begun = Instant::now();
             let end = format!("end {round}");
-            listener.publish(&channels[round % 3], &end).await.unwrap();
+            while let Err(error) = listener.publish_own(&channels[round % 3], &end).await {
+                assert!(begun.elapsed() < PATIENCE, "{error}");
+            }
             println!("ordered again after {:?}", begun.elapsed());
             let heard = client.until(&end).await;
             published.extend(heard.into_iter().map(|heard| match heard {

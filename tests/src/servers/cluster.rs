@@ -36,7 +36,7 @@ impl RedisCluster {
         let nodes = [(); 3].map(|()| {
             let bus = ports::free();
             Server::launch(Redis::new(options).with(&format!(
-                "--cluster-enabled yes --cluster-node-timeout 1000 --cluster-port {bus}"
+                "--cluster-enabled yes --cluster-node-timeout 3000 --cluster-port {bus}"
             )))
         });
         let addresses = nodes.each_ref().map(Server::address);

@@ -217,7 +217,7 @@ impl Kafka {
              transaction.state.log.min.isr=1\n\
              transaction.state.log.num.partitions=1\n\
              group.initial.rebalance.delay.ms=0\n\
-             broker.session.timeout.ms=2000\n\
+             broker.session.timeout.ms=4000\n\
              broker.heartbeat.interval.ms=500\n",
             home.data().display()
         );

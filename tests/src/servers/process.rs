@@ -6,6 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
@@ -235,11 +236,21 @@ pub(super) fn find(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
     candidates.find(|candidate| candidate.is_file())
 }
 
-/// A command that has to succeed, such as one that prepares a folder. Returns what it prints.
+/// A command that has to succeed, such as one that prepares a folder, and is killed where it does not end. Returns what
+/// it prints.
 #[track_caller]
 pub(super) fn run(command: &mut Command) -> String {
-    let done = command.stdin(Stdio::null()).output();
-    let done = done.unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    let streams = command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let child = streams.stderr(Stdio::piped()).spawn();
+    let child = child.unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    let (id, (ended, is_over)) = (child.id(), mpsc::channel::<()>());
+    thread::spawn(move || {
+        if is_over.recv_timeout(START_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            tree::signal("KILL", &[id]);
+        }
+    });
+    let done = child.wait_with_output().expect("its output can be read");
+    drop(ended);
     assert!(
         done.status.success(),
         "{command:?} ends with {}:\n{}{}",

@@ -11,6 +11,12 @@ use crate::wait;
 /// The name under which the sentinels know the primary.
 pub const SERVICE: &str = "fanfare";
 
+/// After how many milliseconds of silence a server is gone. By itself it never is: one that a busy machine holds up is
+/// no reason for another primary.
+const NEVER_DOWN: &str = "600000";
+/// The same where a server was killed.
+const SOON_DOWN: &str = "1000";
+
 /// What runs as a sentinel.
 pub struct Sentinel {
     software: Software,
@@ -28,7 +34,7 @@ impl Program for Sentinel {
     fn prepare(&self, home: &Home) {
         let mut config = format!(
             "bind 127.0.0.1\nport {}\ndir {}\nsentinel monitor {SERVICE} 127.0.0.1 {} {}\n\
-             sentinel down-after-milliseconds {SERVICE} 1000\nsentinel failover-timeout {SERVICE} 3000\n",
+             sentinel down-after-milliseconds {SERVICE} {NEVER_DOWN}\nsentinel failover-timeout {SERVICE} 3000\n",
             home.port(),
             home.data().display(),
             self.port,
@@ -74,7 +80,7 @@ impl Server<Sentinel> {
     }
 }
 
-/// A primary, a replica, and sentinels that make the replica the primary where that is gone for a second.
+/// A primary, a replica, and sentinels that make the replica the primary where that is [lost](Sentinels::lose_primary).
 ///
 /// A server that comes back is made a replica of the other, so it loses what only it has.
 pub struct Sentinels {
@@ -135,7 +141,9 @@ impl Sentinels {
     pub fn lose_primary(&mut self) {
         let lost = self.primary();
         self.servers[lost].stop();
+        self.set_down_after(SOON_DOWN);
         self.wait_until_primary(1 - lost);
+        self.set_down_after(NEVER_DOWN);
     }
 
     /// Has the two change places while both live, and waits until they have.
@@ -169,6 +177,15 @@ impl Sentinels {
                     && has("master-link-status", "ok")
                     && others == self.sentinels.len() - 1
             });
+        }
+    }
+
+    #[track_caller]
+    fn set_down_after(&self, milliseconds: &str) {
+        for sentinel in &self.sentinels {
+            let setting = ["down-after-milliseconds", milliseconds];
+            let command = [&["SENTINEL", "SET", SERVICE][..], &setting].concat();
+            assert_eq!(sentinel.ask(&command), "OK");
         }
     }
 

@@ -58,7 +58,7 @@ fn stop_all(root: u32) -> Vec<u32> {
 }
 
 /// Sends a signal. One that has ended meanwhile does not get it.
-fn signal(name: &str, to: &[u32]) {
+pub(super) fn signal(name: &str, to: &[u32]) {
     let sent = Command::new("kill")
         .arg(format!("-{name}"))
         .args(to.iter().map(u32::to_string))
