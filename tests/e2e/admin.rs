@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::{
     guests,
     probe::{self, Probe},
+    shutdown::working,
 };
 
 /// An admin listener on a free port.
@@ -365,16 +366,8 @@ fn without_the_section_there_is_no_admin_listener() {
 
 #[test]
 fn metrics_are_answered_while_the_node_drains_and_until_its_end() {
-    let node = probe::configured(ADMIN);
+    let (node, mut working, exchange) = working(ADMIN);
     let mut stream = node.subscribe("news");
-    let mut working = node.connect();
-    let steps = json!([
-        ["set-text", "begun", ""],
-        ["sleep", 2500],
-        ["request.respond", { "body": "finished" }]
-    ]);
-    working.send(&Request::post("/run", steps.to_string()));
-    node.run(json!([["wait-for", "begun"]])).all_ok();
     // A socket that says nothing more holds up nothing.
     let mut idle = Socket::connect(node.admin());
     assert_eq!(idle.request(&Request::get("/healthz")).status(), 200);
@@ -392,7 +385,8 @@ fn metrics_are_answered_while_the_node_drains_and_until_its_end() {
     assert_eq!(ask(&node, &Request::get("/readyz")).status(), 503);
     assert_eq!(ask(&node, &Request::get("/healthz")).status(), 200);
     // The handler was at work all the while.
-    assert_eq!(working.response("POST").text(), "finished");
+    exchange.answer("200 OK", &[], "finished");
+    assert_eq!(working.response("GET").json()["body"], "finished");
     let admin = node.admin();
     let ended = node.wait();
     assert!(ended.status.success(), "{}", ended.stderr);

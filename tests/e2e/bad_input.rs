@@ -100,13 +100,18 @@ fn bodies_past_what_the_node_has_room_for_are_answered_with_503() {
 
 #[test]
 fn a_body_that_never_ends_is_answered_with_408() {
-    let node = probe::configured("[listen]\nbody-timeout = \"150ms\"");
-    for framing in [
+    // Bodies that do end have no more time.
+    let node = probe::configured("[listen]\nbody-timeout = \"3s\"");
+    let endless = [
         "content-length: 10\r\n\r\n[",
         "transfer-encoding: chunked\r\n\r\n1\r\n[\r\n",
-    ] {
+    ]
+    .map(|framing| {
         let mut socket = node.connect();
         socket.write(format!("POST /run HTTP/1.1\r\nhost: x\r\n{framing}"));
+        socket
+    });
+    for mut socket in endless {
         assert_eq!(socket.response("POST").status(), 408);
     }
     assert_serves(&node);
@@ -128,20 +133,22 @@ fn a_body_that_breaks_off_reaches_no_handler() {
 
 #[test]
 fn a_head_that_never_ends_is_cut_off() {
-    let node = probe::configured("[listen]\nhead-timeout = \"150ms\"");
-    let slow: Vec<_> = (0..50)
-        .map(|_| {
-            let mut socket = node.connect();
-            socket.write("GET /page HTTP/1.1\r\nhost: x\r\nx-slow: ");
-            socket
-        })
-        .collect();
-    for mut socket in slow {
+    // Heads that do end have no more time.
+    let node = probe::configured("[listen]\nhead-timeout = \"2s\"");
+    let mut kept = node.subscribe("kept");
+    // A socket on which nothing was sent at all has no more time, and a stream all the time in the world.
+    let silent = node.connect();
+    let slow = (0..50).map(|_| {
+        let mut socket = node.connect();
+        socket.write("GET /page HTTP/1.1\r\nhost: x\r\nx-slow: ");
+        socket
+    });
+    for mut socket in slow.chain([silent]).collect::<Vec<_>>() {
         socket.wait_closed();
     }
-    // A socket on which nothing was sent at all has no more time, and a stream all the time in the world.
-    node.connect().wait_closed();
     assert_serves(&node);
+    node.publish("kept", "untouched");
+    assert_eq!(kept.next_event().data, "untouched");
 }
 
 #[test]

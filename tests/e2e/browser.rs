@@ -1,8 +1,11 @@
 //! A real browser: its `EventSource`, its CORS checks, and the pages of the examples.
 
+use std::net::SocketAddr;
+
 use fanfare_tests::{
     browser::{Browser, Page},
     node::{Node, Setup},
+    servers::ports,
     site::Site,
 };
 use serde_json::{Value, json};
@@ -337,13 +340,14 @@ fn a_page_may_say_by_itself_what_it_heard_last() {
 #[test]
 fn a_page_goes_on_with_the_node_that_comes_after() {
     let elsewhere = Elsewhere::new();
-    let node = elsewhere.relay().start();
+    // A port that nobody else is given between the two.
+    let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
+    let node = elsewhere.relay().listen(address).start();
     let page = elsewhere.listen(&node.url("/events?channel=c"), json!({}));
     wait_for_hellos(&page, 1);
     let last = publish(&node, "/publish/c", "one");
     data(&page, 1);
 
-    let address = node.address;
     node.stop();
     let node = elsewhere.relay().listen(address).start();
     wait_for_hellos(&page, 2);
@@ -394,7 +398,8 @@ fn pings_are_no_events() {
          await reader.cancel();
          text.match(/^:/gm).length"
     ));
-    assert_eq!(pings, 5);
+    // Two may come at once.
+    assert!(pings.as_u64().is_some_and(|pings| pings >= 5), "{pings}");
     assert_eq!(
         page.evaluate("[heard, hellos.length, errors]"),
         json!([[], 1, []])

@@ -36,8 +36,12 @@ impl Place {
         self.0.path().join("data")
     }
 
+    /// A node whose guest may be a while at its start.
     fn setup(&self) -> Setup {
-        let config = format!("[apps.probe]\ncomponent = {:?}\n{ADMIN}", self.component());
+        let config = format!(
+            "[apps.probe]\ncomponent = {:?}\nlimits.cpu-time = \"20s\"\n{ADMIN}",
+            self.component()
+        );
         Node::config(&config).arg("--data").arg(self.data())
     }
 
@@ -150,7 +154,7 @@ fn a_node_that_is_killed_between_upload_and_swap_serves_the_last_good_version() 
     let node = place.start();
     deployed(&node, version('b', "good"));
     let kept = place.components();
-    // Its start never returns, so the swap is still to come.
+    // Its start does not return before its time is over, so the swap is still to come.
     let mut socket = Socket::connect(node.admin());
     socket.send(&deploy_request(version('c', "spin")));
     wait::until_true("the component is written", || place.components() > kept);

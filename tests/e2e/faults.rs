@@ -159,6 +159,9 @@ fn assert_survives_a_killed_node(broker: &str, keys: &str) {
         load.more(ON);
         let goes_on_after = begun.elapsed();
         load.more(ON);
+        wait::until_true("all have moved", || {
+            load.moved.load(Ordering::Relaxed) == PUBLISHERS + CLIENTS
+        });
         load.stop.store(true, Ordering::Relaxed);
         let publishers = publishers.into_iter();
         let accepted: Vec<_> = publishers.map(|one| one.join().expect("it ends")).collect();

@@ -42,7 +42,7 @@ fn publish(node: &Node, name: &str) -> f64 {
 
 #[test]
 fn channels_are_forgotten_with_their_last_event() {
-    let node = with_history("age = \"2s\"");
+    let node = with_history("age = \"5s\"");
     let most = publish(&node, "c");
     assert!(
         most >= AT_A_TIME as f64,
@@ -67,10 +67,12 @@ fn channels_that_come_and_go_leave_nothing_behind() {
             "there were {most} channels at most"
         );
     }
-    let grown = node.memory().saturating_sub(before);
-    // Less than 84 bytes for each channel: its name and its place alone take more.
-    assert!(
-        grown < 16 << 20,
-        "200,000 channels have left {grown} bytes behind"
-    );
+    // Less than 84 bytes for each channel: its name and its place alone take more. To give it back may take a moment.
+    wait::until_right(|| {
+        let grown = node.memory().saturating_sub(before);
+        if grown < 16 << 20 {
+            return String::new();
+        }
+        format!("200,000 channels have left {grown} bytes behind")
+    });
 }

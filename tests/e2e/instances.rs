@@ -17,7 +17,7 @@ use crate::guests;
 fn blocking(calls: usize) -> Node {
     Node::config(&format!(
         "[node]\ndevelopment = true\n[admin]\naddress = \"127.0.0.1:0\"\n[apps.hostile]\ncomponent = {:?}\n\
-         [apps.hostile.limits]\ncpu-time = \"200ms\"\n[apps.hostile.instances]\ncalls = {calls}\n",
+         [apps.hostile.limits]\ncpu-time = \"500ms\"\n[apps.hostile.instances]\ncalls = {calls}\n",
         guests::HOSTILE
     ))
     .start()
@@ -54,8 +54,15 @@ fn calls_in_turn(node: &Node) -> usize {
 /// Waits until no call is in flight.
 #[track_caller]
 fn wait_idle(node: &Node) {
-    wait::until_true("the calls end", || {
-        node.metrics().value("fanfare_calls{app=\"hostile\"}") == 0.0
+    wait_for_calls(node, "hostile", 0.0);
+}
+
+/// Waits until so many calls of an app are in flight. Those that wait for a place are none of them.
+#[track_caller]
+pub(crate) fn wait_for_calls(node: &Node, app: &str, calls: f64) {
+    let series = format!("fanfare_calls{{app=\"{app}\"}}");
+    wait::until_true("so many calls are in flight", || {
+        node.metrics().value(&series) == calls
     });
 }
 
@@ -132,7 +139,7 @@ fn statics_are_shared_by_the_calls_of_an_instance() {
 fn calls_share_the_fate_of_their_instance() {
     for (path, limits, why) in [
         ("/panic", "", "trapped"),
-        ("/loop", "cpu-time = \"300ms\"", "`cpu-time` of 300ms"),
+        ("/loop", "cpu-time = \"500ms\"", "`cpu-time` of 500ms"),
         ("/memory", "memory = \"8MiB\"", "`memory` of 8388608 bytes"),
         (
             "/handle-flood",
@@ -176,16 +183,16 @@ fn calls_share_the_fate_of_their_instance() {
 
 #[test]
 fn an_overdue_call_retires_its_instance_and_the_others_in_it_finish() {
-    let node = asynchronous("wall-time = \"4s\"", "");
+    let node = asynchronous("wall-time = \"10s\"", "");
     let mut overdue = node.connect();
     overdue.send(&Request::get("/sleep"));
-    // One that comes later has time left when that one has none.
-    thread::sleep(Duration::from_secs(2));
+    // One that comes later has time left when that one has none, and it comes early enough to be beside that one.
+    thread::sleep(Duration::from_secs(5));
     let mut other = parked(&node, "other");
     let answer = overdue.response("GET");
     assert_eq!(answer.status(), 500);
     assert!(
-        answer.text().contains("4s (limit `wall-time`)"),
+        answer.text().contains("10s (limit `wall-time`)"),
         "{}",
         answer.text()
     );
@@ -200,7 +207,8 @@ fn an_overdue_call_retires_its_instance_and_the_others_in_it_finish() {
 
 #[test]
 fn an_instance_that_its_guest_freezes_is_given_up_when_the_time_of_a_call_is_over() {
-    let node = asynchronous("wall-time = \"500ms\"\ncpu-time = \"100ms\"", "");
+    // `start` and the next call have no more time.
+    let node = asynchronous("wall-time = \"3s\"\ncpu-time = \"1s\"", "");
     let answer = node.get("/freeze");
     assert_eq!(answer.status(), 500);
     assert!(answer.text().contains("`wall-time`"), "{}", answer.text());

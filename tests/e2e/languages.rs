@@ -208,7 +208,8 @@ fn says_what_is_wrong(guest: &'static str) {
 }
 
 fn stops_when_its_client_leaves(guest: &'static str) {
-    let node = serve(guest).var("interval-ms", "300").start();
+    // The first goes on for long enough that the second hears some of it.
+    let node = serve(guest).var("interval-ms", "1000").start();
     let mut first = node.events("/events?name=first");
     first.next_event();
     let mut second = node.events("/events?name=second");
@@ -228,7 +229,7 @@ fn carries_events_over_redis(guest: &'static str) {
             .var("redis-url", &redis.url())
             .arg("--allow-redis")
             .arg(redis.address())
-            .var("interval-ms", "300")
+            .var("interval-ms", "1000")
             .start()
     };
     let (one, other) = (node(), node());

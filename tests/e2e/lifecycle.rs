@@ -136,9 +136,10 @@ fn every_reason_is_told(flavour: Flavour) {
         json!({ "channels": [], "reason": "Closed", "times": 1 })
     );
 
+    // Long enough that it is registered by then.
     node.listen(
         "inactive",
-        json!([["upgrade", { "inactivity": 100 }], ["register", "news"]]),
+        json!([["upgrade", { "inactivity": 2000 }], ["register", "news"]]),
     )
     .wait_end();
     assert_eq!(

@@ -3,7 +3,7 @@
 use fanfare::guest::limits::Limit;
 use fanfare_tests::{client::Request, node::Node, wait};
 
-use crate::guests;
+use crate::{guests, instances::wait_for_calls};
 
 /// A limit that is set low, and a guest that runs into it.
 struct Case {
@@ -39,13 +39,14 @@ fn case(limit: Limit) -> Case {
             },
         },
         Limit::CpuTime => Case {
-            limits: "cpu-time = \"100ms\"",
-            told: "`cpu-time` of 100ms",
+            // `start` has no more.
+            limits: "cpu-time = \"500ms\"",
+            told: "`cpu-time` of 500ms",
             run_into: |node| failure(node, "/loop"),
         },
         Limit::WallTime => Case {
-            limits: "wall-time = \"300ms\"",
-            told: "300ms (limit `wall-time`)",
+            limits: "wall-time = \"1s\"",
+            told: "1s (limit `wall-time`)",
             run_into: |node| failure(node, "/sleep"),
         },
         Limit::Calls => Case {
@@ -54,10 +55,10 @@ fn case(limit: Limit) -> Case {
             run_into: |node| {
                 let mut held = node.connect();
                 held.send(&Request::get("/sleep"));
-                wait::until("a call finds no place", || {
-                    let answer = node.get("/well");
-                    (answer.status() == 503).then(|| answer.text().to_owned())
-                })
+                wait_for_calls(node, "hostile", 1.0);
+                let answer = node.get("/well");
+                assert_eq!(answer.status(), 503, "{}", answer.text());
+                answer.text().to_owned()
             },
         },
         Limit::Connections => Case {

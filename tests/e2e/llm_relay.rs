@@ -24,7 +24,9 @@ fn tokens_of_a_model_become_events_one_by_one() {
         .var("api-key", "sk-secret")
         .start();
     assert!(node.get("/").text().contains("EventSource"));
-    let mut also = node.events("/hear/a");
+    // Who comes with an id that nobody knows is told of a gap as soon as it hears the channel.
+    let mut also = node.open(&Request::events("/hear/a").last_event_id("unknown"));
+    assert_eq!(also.next_event().event_type, "fanfare-gap");
     let mut stream = node.events("/ask/a?q=why%3F");
 
     let mut exchange = upstream.accept();

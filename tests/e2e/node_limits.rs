@@ -130,7 +130,7 @@ fn who_has_too_many_streams_is_told_to_come_back_and_others_are_not() {
 #[test]
 fn a_stream_past_its_lifetime_ends_and_its_client_loses_nothing() {
     let node = probe::configured(
-        "[apps.probe.streams]\nmax-lifetime = \"1s\"\n[apps.probe.history]\nevents = 1_000_000\nbytes = \"64MiB\"",
+        "[apps.probe.streams]\nmax-lifetime = \"3s\"\n[apps.probe.history]\nevents = 1_000_000\nbytes = \"64MiB\"",
     );
     let start = node.publish("news", "start");
     let enough = AtomicBool::new(false);
@@ -141,6 +141,8 @@ fn a_stream_past_its_lifetime_ends_and_its_client_loses_nothing() {
             while !enough.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE {
                 node.publish("news", &published.to_string());
                 published += 1;
+                // Each takes a socket of its own, and a machine has no more than so many in a while.
+                thread::sleep(Duration::from_millis(2));
             }
             published
         });
@@ -154,7 +156,7 @@ fn a_stream_past_its_lifetime_ends_and_its_client_loses_nothing() {
             let (events, end) = stream.rest();
             assert_eq!(end, End::Complete, "the node ends it in peace");
             assert!(
-                begun.elapsed() >= Duration::from_millis(500),
+                begun.elapsed() >= Duration::from_secs(2),
                 "its time was not up"
             );
             assert!(!events.is_empty(), "it heard what was published");
@@ -199,15 +201,22 @@ fn past_the_nodes_queued_bytes_the_client_for_which_most_waits_goes() {
     let mut readers: Vec<_> = (0..others).map(|_| node.subscribe("news")).collect();
     // The sockets take some megabytes. From there on a single event waits.
     let mut for_little = 0;
-    while queued() == 0.0 {
+    let for_little_waits = loop {
+        let waits = queued();
+        if waits > 0.0 {
+            // It may be on its way to the socket still.
+            thread::sleep(Duration::from_secs(1));
+            if queued() == waits {
+                break waits;
+            }
+        }
         for_little += 1;
         assert!(
             for_little < 1000,
             "100 MB went to a client that reads nothing"
         );
         node.run(json!([["publish", "little", &event]])).all_ok();
-    }
-    let for_little_waits = queued();
+    };
     assert!(for_little_waits < 300_000.0, "{for_little_waits}");
 
     let most = deaf("most");

@@ -22,8 +22,13 @@ use crate::guests;
 
 /// A node whose publisher goes over this URL.
 fn relay(server: &RedisServer, url: &str) -> Setup {
+    relay_within(server, url, "5s")
+}
+
+/// The same, whose Redis has to answer within this time.
+fn relay_within(server: &RedisServer, url: &str, timeout: &str) -> Setup {
     Node::config(&format!(
-        "[redis]\ntimeout = '1s'\n\
+        "[redis]\ntimeout = '{timeout}'\n\
          [apps.relay]\ncomponent = '{}'\n\
          capabilities.redis = ['{}']\n\
          variables.redis-url = {{ value = '{url}', secret = true }}\n",
@@ -310,7 +315,7 @@ fn events_cross_over_tls_with_user_and_password() {
         let authority =
             authority.then(|| format!("ca-file = '{}'\n", certificates.authority().display()));
         Node::config(&format!(
-            "[redis]\ntimeout = '1s'\n{}[apps.relay]\ncomponent = '{}'\ncapabilities.redis = ['{}']\n\
+            "[redis]\ntimeout = '5s'\n{}[apps.relay]\ncomponent = '{}'\ncapabilities.redis = ['{}']\n\
              variables.redis-url = {{ value = '{url}', secret = true }}\n",
             authority.unwrap_or_default(),
             guests::RELAY,
@@ -390,7 +395,7 @@ fn redis_may_go_away_and_come_back() {
 #[test]
 fn a_redis_that_stands_still_is_unavailable() {
     let server = RedisServer::start();
-    let [node, _] = pair(&server);
+    let node = relay_within(&server, &server.url(), "1s").start();
     let mut stream = hear(&node, "c");
     server.freeze();
     let begun = Instant::now();

@@ -2,11 +2,19 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    net::SocketAddr,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
 
-use fanfare_tests::{client::Request, node::Node, sse::Event, stream::Stream, wait};
+use fanfare_tests::{
+    client::Request,
+    node::{Node, Setup},
+    servers::ports,
+    sse::Event,
+    stream::Stream,
+    wait,
+};
 use serde_json::{Value, json};
 
 use crate::probe::{self, Probe};
@@ -22,7 +30,12 @@ const END: &str = "end";
 
 /// A node with this history.
 fn with_history(events: usize) -> Node {
-    probe::configured(&format!(
+    setup(events).start()
+}
+
+/// The same, not started yet.
+fn setup(events: usize) -> Setup {
+    probe::setup(&format!(
         "[apps.probe.history]\nevents = {events}\nbytes = \"64MiB\"\n\
          [apps.probe.limits]\nqueue-bytes = \"64MiB\"\ncpu-time = \"20s\"\nqueue-time = \"20s\"\n"
     ))
@@ -379,9 +392,10 @@ fn assert_covered(visits: &[Visit], order: &Order) -> usize {
 fn after_a_restart_every_client_is_told_of_the_gap_on_every_channel() {
     const CLIENTS: usize = 50;
     const EVENTS: usize = 40;
-    let node = with_history(100_000);
+    // A port that nobody else is given between the two.
+    let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
+    let node = setup(100_000).listen(address).start();
     let mut streams = first_visits(&node, CLIENTS);
-    let address = node.address;
     publish_all(&node, EVENTS, |_| true);
     let mut dice = Dice(7);
     let lasts: Vec<_> = streams

@@ -6,15 +6,18 @@ use std::{
 };
 
 use fanfare_tests::{
-    client::Request,
+    client::{Request, Socket},
     http2::Http2,
     node::Node,
     stream::{End, Stream},
+    upstream::{Exchange, Upstream},
+    wait,
 };
 use serde_json::json;
 
 use crate::{
     guests,
+    instances::wait_for_calls,
     probe::{self, Probe},
 };
 
@@ -102,30 +105,40 @@ fn what_was_published_before_the_signal_is_delivered() {
     assert!(node.wait().status.success());
 }
 
-/// A node on which a handler is at work for a while, and the socket that waits for it.
-fn working(milliseconds: u64) -> (Node, fanfare_tests::client::Socket) {
-    let node = probe::start();
+/// A node with the probe and this in its configuration, on which a handler of another app is at work: the socket that
+/// waits for it, and the request that it has sent. It goes on until that is answered.
+#[track_caller]
+pub(crate) fn working(tables: &str) -> (Node, Socket, Exchange) {
+    let upstream = Upstream::start();
+    let node = probe::configured(&format!(
+        "{tables}[node]\ndrain-timeout = \"1m\"\n\
+         [apps.caller]\ncomponent = {:?}\nroute = \"/caller\"\ncapabilities.http = [{:?}]\n",
+        guests::CALLER,
+        upstream.origin()
+    ));
     let mut socket = node.connect();
-    let steps = json!([["set-text", "begun", ""], ["sleep", milliseconds], ["request.respond", { "body": "finished" }]]);
-    socket.send(&Request::post("/run", steps.to_string()));
-    node.run(json!([["wait-for", "begun"]])).all_ok();
-    (node, socket)
+    let target = format!("/caller/send?url={}", upstream.origin());
+    socket.send(&Request::get(&target));
+    let exchange = upstream.accept();
+    (node, socket, exchange)
 }
 
 #[test]
 fn a_handler_at_work_finishes() {
-    let (node, mut socket) = working(500);
+    let (node, mut socket, exchange) = working("");
     node.terminate();
-    assert_eq!(socket.response("POST").text(), "finished");
+    node.wait_for_log("shutting down");
+    exchange.answer("200 OK", &[], "finished");
+    assert_eq!(socket.response("GET").json()["body"], "finished");
     assert!(node.wait().status.success());
 }
 
 #[test]
 fn whoever_comes_meanwhile_is_told_to_come_back() {
-    let (node, mut socket) = working(2500);
+    let (node, mut socket, exchange) = working("");
     node.terminate();
     node.wait_for_log("shutting down");
-    let plain = fanfare_tests::wait::until("requests are refused", || {
+    let plain = wait::until("requests are refused", || {
         let answer = node.get("/page");
         (answer.status() != 200).then_some(answer)
     });
@@ -135,14 +148,16 @@ fn whoever_comes_meanwhile_is_told_to_come_back() {
     assert_told_to_come_back(&mut stream, 5000);
     assert_eq!(node.get("/readyz").status(), 503);
     // The handler was at work all the while.
-    assert_eq!(socket.response("POST").text(), "finished");
+    exchange.answer("200 OK", &[], "finished");
+    assert_eq!(socket.response("GET").json()["body"], "finished");
     assert!(node.wait().status.success());
 }
 
 #[test]
 fn a_handler_past_the_bound_is_stopped() {
     let toml = format!(
-        "[node]\ndrain-timeout = \"300ms\"\n[apps.hostile]\ncomponent = {:?}",
+        "[node]\ndrain-timeout = \"300ms\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+         [apps.hostile]\ncomponent = {:?}",
         guests::HOSTILE
     );
     for path in ["/sleep", "/loop"] {
@@ -150,8 +165,7 @@ fn a_handler_past_the_bound_is_stopped() {
             Node::config(&format!("{toml}\n[apps.hostile.limits]\ncpu-time = \"1h\"")).start();
         let mut socket = node.connect();
         socket.send(&Request::get(path));
-        // The node takes sockets in their order: the handler is called, or about to be.
-        assert_eq!(node.get("/well").status(), 200);
+        wait_for_calls(&node, "hostile", 1.0);
         node.terminate();
         let answer = socket.response("GET");
         assert_eq!(answer.status(), 503, "{path}");
@@ -164,13 +178,14 @@ fn a_handler_past_the_bound_is_stopped() {
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let toml = format!(
-        "[node]\ndrain-timeout = \"10m\"\n[apps.hostile]\ncomponent = {:?}",
+        "[node]\ndrain-timeout = \"10m\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+         [apps.hostile]\ncomponent = {:?}",
         guests::HOSTILE
     );
     let node = Node::config(&toml).start();
     let mut socket = node.connect();
     socket.send(&Request::get("/sleep"));
-    assert_eq!(node.get("/well").status(), 200);
+    wait_for_calls(&node, "hostile", 1.0);
     node.terminate();
     node.wait_for_log("a second signal ends it at once");
     node.terminate();

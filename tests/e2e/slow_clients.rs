@@ -152,9 +152,9 @@ fn a_reader_that_missed_more_than_the_history_has_is_told_of_the_gap_first() {
 fn a_reader_that_takes_byte_after_byte_stays_and_reads_all() {
     const EVENTS: usize = 24;
     /// Bytes in a second, unless the machine is slower: all of it takes longer than the write timeout.
-    const PACE: f64 = 100_000.0;
+    const PACE: f64 = 60_000.0;
     let node = probe::configured(
-        "[listen]\nwrite-timeout = \"3s\"\n[apps.probe.limits]\nqueue-bytes = \"1MiB\"\n\
+        "[listen]\nwrite-timeout = \"5s\"\n[apps.probe.limits]\nqueue-bytes = \"1MiB\"\n\
          [apps.probe.streams]\nping-interval = \"0\"\n",
     );
     let mut slow = Socket::connect_narrow(node.address);
@@ -330,7 +330,7 @@ fn a_client_that_takes_nothing_of_what_waits_is_dropped_and_one_for_whom_nothing
     for wire in [Wire::Http1, Wire::Tls] {
         let server = Server::start(
             wire,
-            "[listen]\nwrite-timeout = \"2s\"\n[apps.probe.limits]\nqueue-bytes = \"64MiB\"\n\
+            "[listen]\nwrite-timeout = \"5s\"\n[apps.probe.limits]\nqueue-bytes = \"64MiB\"\n\
              [apps.probe.streams]\nping-interval = \"0\"\n",
         );
         let node = &server.node;
@@ -388,11 +388,14 @@ fn endless(bytes: &[u8]) {
             }
         }
     }
-    let grown = node.memory().saturating_sub(before);
-    assert!(
-        grown < 32 << 20,
-        "it takes {grown} bytes more for a client that sends"
-    );
+    // To give it back may take a moment.
+    wait::until_right(|| {
+        let grown = node.memory().saturating_sub(before);
+        if grown < 32 << 20 {
+            return String::new();
+        }
+        format!("it takes {grown} bytes more for a client that sends")
+    });
     drop(tcp);
     stream.reset();
     // At the latest when something is written to it.

@@ -16,7 +16,7 @@ fn hostile(start: &str) -> Setup {
     Node::config(&format!(
         "[node]\ndevelopment = true\n\
          [apps.hostile]\ncomponent = {:?}\nroute = \"/hostile\"\nvariables = {{ start = {start:?} }}\n\
-         [apps.hostile.limits]\ncpu-time = \"200ms\"\n\
+         [apps.hostile.limits]\ncpu-time = \"500ms\"\n\
          [apps.probe]\ncomponent = {:?}\n",
         guests::HOSTILE,
         guests::PROBE
@@ -28,7 +28,7 @@ fn an_app_whose_start_fails_does_not_serve_and_others_do() {
     for (start, reason) in [
         ("trap", "no start"),
         ("error", "unavailable: the moon is not full"),
-        ("loop", "`cpu-time` of 200ms"),
+        ("loop", "`cpu-time` of 500ms"),
     ] {
         let node = hostile(start).start_waiting();
         node.wait_for_log(reason);

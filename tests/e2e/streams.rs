@@ -202,7 +202,7 @@ fn a_stream_without_events_is_closed_though_it_is_pinged(flavour: Flavour) {
     let node = flavour.start();
     let mut stream = node.listen(
         "idle",
-        json!([["upgrade", { "ping": 100, "inactivity": 1500 }], ["register", "news"]]),
+        json!([["upgrade", { "ping": 100, "inactivity": 3000 }], ["register", "news"]]),
     );
     assert_eq!(stream.next_item(), Ok(Item::Comment(" ping".into())));
     assert_eq!(stream.wait_end(), End::Complete);

@@ -57,7 +57,7 @@ const TOKEN: &str = "fuzz-0123456789abcdef";
 
 #[test]
 fn requests_to_apps_are_answered_or_refused() {
-    let node = Fuzzed::start("[listen]\nhead-timeout = \"1s\"\nbody-timeout = \"1s\"");
+    let node = Fuzzed::start("[listen]\nhead-timeout = \"3s\"\nbody-timeout = \"1s\"");
     REQUESTS.fuzz(|input| status(&exchange(node.address, input)));
     node.assert_whole();
 }
@@ -65,7 +65,7 @@ fn requests_to_apps_are_answered_or_refused() {
 #[test]
 fn the_admin_listener_lets_nobody_in_without_the_token() {
     let node = Fuzzed::start(&format!(
-        "[listen]\nhead-timeout = \"1s\"\n[admin]\naddress = \"127.0.0.1:0\"\ntoken = {TOKEN:?}\nupload-timeout = \"1s\""
+        "[listen]\nhead-timeout = \"3s\"\n[admin]\naddress = \"127.0.0.1:0\"\ntoken = {TOKEN:?}\nupload-timeout = \"1s\""
     ));
     let address = node.admin();
     let before = state(address);

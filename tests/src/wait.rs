@@ -6,7 +6,7 @@ use std::{
 };
 
 /// How long a test waits for anything before it fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a condition is looked at that cannot be waited for.
 const LOOK: Duration = Duration::from_millis(5);

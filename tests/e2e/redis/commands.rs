@@ -14,7 +14,7 @@ use crate::guests;
 /// A node whose app may use Redis there, and whose publisher is in memory.
 fn relay(granted: &[String]) -> Setup {
     Node::config(&format!(
-        "[redis]\ntimeout = '1s'\n[apps.relay]\ncomponent = '{}'\ncapabilities.redis = {granted:?}\n",
+        "[redis]\ntimeout = '5s'\n[apps.relay]\ncomponent = '{}'\ncapabilities.redis = {granted:?}\n",
         guests::RELAY
     ))
 }

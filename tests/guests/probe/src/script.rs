@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::value::{bytes, event, fail, number, response, text, upgrade};
 
 /// How often a step looks at what it waits for, and how often at most: a test gives up before.
-pub(crate) const LOOK: (Duration, u32) = (Duration::from_millis(2), 15_000);
+pub(crate) const LOOK: (Duration, u32) = (Duration::from_millis(2), 45_000);
 
 /// The steps in the text of a script.
 pub(crate) fn steps_of(script: &[u8]) -> Result<Vec<Value>> {
