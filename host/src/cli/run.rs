@@ -36,7 +36,7 @@ use crate::{
     telemetry,
 };
 
-/// What sockets have to carry what was said last, where the time of the drain is up. It is over sooner where they have.
+/// What sockets have to carry what was said last, where the time of the drain is up. It is over as soon as all are closed.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Runs what a command does on the threads of the host.

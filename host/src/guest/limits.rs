@@ -315,10 +315,15 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_is_free_and_spinning_is_not() {
-        // A machine that takes a core away from its guest systems may count that as computing: there is much room.
-        let limit = Duration::from_millis(250);
-        let wait = tokio::time::sleep(2 * limit);
-        assert_eq!(CpuLimited::new(wait, limit).await, Ok(()));
+        let before = thread_cpu_time();
+        let mut waits = CpuLimited::new(std::future::pending::<()>(), Duration::MAX);
+        for _ in 0..2 {
+            assert!(futures_util::poll!(&mut waits).is_pending());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(waits.used <= thread_cpu_time() - before);
+
+        let limit = Duration::from_millis(10);
         let computing = async {
             loop {
                 spin();
@@ -347,6 +352,7 @@ mod tests {
                 let before = limited.used;
                 let turn = threads::cpu_before_turn().unwrap();
                 assert!(futures_util::poll!(&mut limited).is_pending());
+                // It counts from the same time on, and has stopped before.
                 let of_this_poll = thread_cpu_time() - turn;
                 match poll % 3 {
                     0 => assert!(limited.used <= of_this_poll),

@@ -215,7 +215,7 @@ mod tests {
             given += 1;
         }
         let ticks = u128::from(count.load(Ordering::Relaxed));
-        // One may have begun to look just before a turn was over.
+        // A turn that is over may be seen by the ticker a moment later.
         assert!(ticks <= due + 1, "{ticks} ticks, {due} were due");
     }
 }

@@ -7,6 +7,10 @@ use std::{
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU16, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -117,12 +121,21 @@ impl Server {
         answer
     }
 
+    /// The connections of ours that it has: their ids, and for how many seconds each has been there.
+    pub(crate) fn ours(&self) -> Vec<(String, u64)> {
+        let list = self.ask("CLIENT LIST");
+        let ours = list.lines().filter(|line| line.contains(" name=fanfare "));
+        let of = |line: &str, name: &str| {
+            let mut fields = line.split(' ').filter_map(|field| field.strip_prefix(name));
+            fields.next().unwrap().to_owned()
+        };
+        ours.map(|line| (of(line, "id="), of(line, "age=").parse().unwrap()))
+            .collect()
+    }
+
     /// How many connections of ours it has.
     pub(crate) fn connections(&self) -> usize {
-        let list = self.ask("CLIENT LIST");
-        list.lines()
-            .filter(|line| line.contains(" name=fanfare "))
-            .count()
+        self.ours().len()
     }
 
     /// A client without a password.
@@ -158,12 +171,16 @@ pub(crate) fn pool(timeout: Duration) -> RedisPool {
     .unwrap()
 }
 
-/// A port that nobody listens on, nor will: it is none of those that the system gives to outgoing connections. To listen
-/// there for a moment would tell as well, but a process that another test starts in that moment has a copy of the socket
-/// until it runs its program.
+/// A port that nobody listens on, nor will: it is none of those that the system gives to outgoing connections, and no
+/// other test gets it. To listen there for a moment would tell as well, but a process that another test starts in that
+/// moment has a copy of the socket until it runs its program.
 pub(crate) fn free_port() -> u16 {
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    /// Anywhere, so that other processes that do the same begin elsewhere.
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random()));
     loop {
-        let port = rand::random_range(20_000..32_000);
+        let port = FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
         if TcpStream::connect(("127.0.0.1", port)).is_err() {
             return port;
         }

@@ -12,6 +12,8 @@ use super::{
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// For what is to run into it.
 const SHORT: Duration = Duration::from_millis(300);
+/// The same where a server has to answer before.
+const LONGER: Duration = Duration::from_secs(2);
 
 fn bytes(text: &str) -> Vec<u8> {
     text.into()
@@ -414,8 +416,7 @@ async fn a_connection_that_breaks_is_made_anew_and_commands_fail_fast_meanwhile(
 #[tokio::test]
 async fn a_server_that_stands_still_is_noticed() {
     let server = Server::start(&[]);
-    let pool = pool(Duration::from_secs(2));
-    let client = pool.connect(&server.url("", "")).await.unwrap();
+    let client = pool(LONGER).connect(&server.url("", "")).await.unwrap();
     let mut subscription = listening(&client).await;
     server.freeze(true);
     let error = client.get("k").await.unwrap_err();
@@ -439,26 +440,20 @@ async fn a_server_that_stands_still_is_noticed() {
 async fn a_quiet_connection_is_kept() {
     // It closes connections that were quiet for so many seconds.
     let server = Server::start(&["--timeout", "6"]);
-    let pool = pool(Duration::from_secs(2));
-    let client = pool.connect(&server.url("", "")).await.unwrap();
+    let client = pool(LONGER).connect(&server.url("", "")).await.unwrap();
     let mut subscription = listening(&client).await;
     let heard = tokio::spawn(async move { subscription.next().await });
-    // The ids of our connections and for how many seconds each is there.
-    let ours = || -> Vec<(String, u64)> {
-        let list = server.ask("CLIENT LIST");
-        let ours = list.lines().filter(|line| line.contains(" name=fanfare "));
-        let of = |line: &str, name: &str| {
-            let mut fields = line.split(' ').filter_map(|field| field.strip_prefix(name));
-            fields.next().unwrap().to_owned()
-        };
-        ours.map(|line| (of(line, "id="), of(line, "age=").parse().unwrap()))
-            .collect()
+    let ids = || {
+        server
+            .ours()
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect::<Vec<_>>()
     };
-    let ids = || ours().into_iter().map(|(id, _)| id).collect::<Vec<_>>();
     let first = ids();
     assert_eq!(first.len(), 2);
     until("both connections are old, or others", || async {
-        ids() != first || ours().iter().all(|(_, age)| *age > 8)
+        ids() != first || server.ours().iter().all(|(_, age)| *age > 8)
     })
     .await;
     assert_eq!(ids(), first);
