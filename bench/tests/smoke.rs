@@ -95,7 +95,7 @@ fn channels_are_made_and_forgotten() {
         let crowd = of("crowd", contender);
         assert_eq!(crowd["deliveries"], 200 * 5, "{crowd}");
         let soak = of("soak", contender);
-        assert!(soak["streams_in_all"].as_u64() > Some(20), "{soak}");
+        assert!(soak["streams_in_all"].as_u64() > Some(40), "{soak}");
         assert!(soak["growth_percent"].is_f64(), "{soak}");
         assert_eq!(soak["lost"], 0, "{soak}");
     }

@@ -281,7 +281,7 @@ fn the_file_stops_growing() {
         }
         println!("{sizes:?}");
         // Within the first rounds there is as much as is kept of a second, which is more where the machine is quicker. If
-        // it grew without end, it would be four times as much.
+        // nothing were let go of, it would be four times as much.
         let early = sizes[..6].iter().max().unwrap();
         let late = sizes[18..].iter().max().unwrap();
         assert!(*late <= early * 5 / 2, "{sizes:?}");

@@ -246,16 +246,20 @@ fn of_two_nodes_that_publish_an_id_at_once_one_has_its_way() {
             b.client(None, &["news"]).await,
         ];
         let ids: Vec<_> = (0..200).map(|number| format!("id {number}")).collect();
+        let mut in_time = 0;
         for id in &ids {
             let begun = Instant::now();
             let (first, second) =
                 tokio::join!(a.publish_own("news", id), b.publish_own("news", id));
-            let in_time = begun.elapsed() < ECHO;
+            let late = begun.elapsed() >= ECHO;
             let (first, second) = (first.unwrap(), second.unwrap());
             assert_eq!(first.duplicate, !second.duplicate, "{id}");
-            let delivered = u32::from(!first.duplicate);
-            assert!(first.delivered == delivered || !in_time, "{id}");
+            if !late {
+                assert_eq!(first.delivered, u32::from(!first.duplicate));
+                in_time += 1;
+            }
         }
+        assert!(in_time > ids.len() / 2, "{in_time} were delivered at once");
         a.publish("news", "end").await.unwrap();
         for client in &mut clients {
             let heard = client.until("end").await;

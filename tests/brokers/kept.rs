@@ -54,8 +54,8 @@ pub async fn what_is_not_kept_any_more_is_a_gap<K: Kit>() {
 }
 
 pub async fn what_has_grown_too_old_is_a_gap<K: Kit>() {
-    let kit = K::start();
     const AGE: Duration = Duration::from_secs(1);
+    let kit = K::start();
     let short = Retention {
         age: AGE,
         ..RETENTION

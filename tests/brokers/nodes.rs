@@ -111,10 +111,13 @@ impl Node {
         let (connection, delivery) = self.hub.open(options).unwrap();
         let begun = std::time::Instant::now();
         for channel in channels {
-            // Where the node does not hear soon enough what the client has heard, it is to try again.
+            // Where the broker does not answer in time, or the node does not hear soon enough what the client has heard, the
+            // client is to try again.
             loop {
                 match self.feed.register(&connection, &name(channel)).await {
-                    Err(BrokerError::Unavailable(_)) if begun.elapsed() < PATIENCE => {}
+                    Err(BrokerError::Unavailable(_)) if begun.elapsed() < PATIENCE => {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
                     registered => break registered.unwrap().unwrap(),
                 }
             }

@@ -391,15 +391,12 @@ fn pings_are_no_events() {
     wait_for_hellos(&page, 1);
     page.evaluate("source.onmessage = event => heard.push(event.data)");
     // The same stream, as the page can see its bytes: so long the other one was pinged as well.
-    let pings = page.evaluate(&format!(
+    page.evaluate(&format!(
         "const reader = (await fetch({url:?})).body.pipeThrough(new TextDecoderStream()).getReader();
          let text = '';
          while ((text.match(/^:/gm) ?? []).length < 5) text += (await reader.read()).value;
-         await reader.cancel();
-         text.match(/^:/gm).length"
+         await reader.cancel()"
     ));
-    // Two may come at once.
-    assert!(pings.as_u64().is_some_and(|pings| pings >= 5), "{pings}");
     assert_eq!(
         page.evaluate("[heard, hellos.length, errors]"),
         json!([[], 1, []])

@@ -201,9 +201,7 @@ fn hooks_for_old_streams_reach_the_new_code() {
 
 #[test]
 fn code_that_cannot_serve_leaves_the_old_serving_and_says_why() {
-    let node = probe::configured(&format!(
-        "{ADMIN}[apps.probe.limits]\ncpu-time = \"500ms\"\n"
-    ));
+    let node = probe::configured(&format!("{ADMIN}[apps.probe.limits]\ncpu-time = \"2s\"\n"));
     let mut stream = node.subscribe("news");
     let before = state(&node);
     let wat = |text: &str| wat::parse_str(text).expect("the text is WebAssembly");
@@ -230,7 +228,7 @@ fn code_that_cannot_serve_leaves_the_old_serving_and_says_why() {
             &["`start` answered unavailable: the moon is not full"],
         ),
         (version('b', "trap"), 422, &["`start` trapped", "no start"]),
-        (version('b', "spin"), 422, &["`start`", "cpu-time", "500ms"]),
+        (version('b', "spin"), 422, &["`start`", "cpu-time", "2s"]),
     ] {
         let refused = deploy(node.admin(), component);
         assert_eq!(refused.status(), status, "{parts:?}: {}", refused.text());

@@ -17,7 +17,7 @@ use crate::guests;
 fn blocking(calls: usize) -> Node {
     Node::config(&format!(
         "[node]\ndevelopment = true\n[admin]\naddress = \"127.0.0.1:0\"\n[apps.hostile]\ncomponent = {:?}\n\
-         [apps.hostile.limits]\ncpu-time = \"500ms\"\n[apps.hostile.instances]\ncalls = {calls}\n",
+         [apps.hostile.limits]\ncpu-time = \"2s\"\n[apps.hostile.instances]\ncalls = {calls}\n",
         guests::HOSTILE
     ))
     .start()
@@ -139,7 +139,7 @@ fn statics_are_shared_by_the_calls_of_an_instance() {
 fn calls_share_the_fate_of_their_instance() {
     for (path, limits, why) in [
         ("/panic", "", "trapped"),
-        ("/loop", "cpu-time = \"500ms\"", "`cpu-time` of 500ms"),
+        ("/loop", "cpu-time = \"2s\"", "`cpu-time` of 2s"),
         ("/memory", "memory = \"8MiB\"", "`memory` of 8388608 bytes"),
         (
             "/handle-flood",
@@ -208,7 +208,7 @@ fn an_overdue_call_retires_its_instance_and_the_others_in_it_finish() {
 #[test]
 fn an_instance_that_its_guest_freezes_is_given_up_when_the_time_of_a_call_is_over() {
     // `start` and the next call have no more time.
-    let node = asynchronous("wall-time = \"3s\"\ncpu-time = \"1s\"", "");
+    let node = asynchronous("wall-time = \"5s\"\ncpu-time = \"2s\"", "");
     let answer = node.get("/freeze");
     assert_eq!(answer.status(), 500);
     assert!(answer.text().contains("`wall-time`"), "{}", answer.text());

@@ -209,7 +209,7 @@ fn says_what_is_wrong(guest: &'static str) {
 
 fn stops_when_its_client_leaves(guest: &'static str) {
     // The first goes on for long enough that the second hears some of it.
-    let node = serve(guest).var("interval-ms", "1000").start();
+    let node = serve(guest).var("interval-ms", "500").start();
     let mut first = node.events("/events?name=first");
     first.next_event();
     let mut second = node.events("/events?name=second");
@@ -229,7 +229,7 @@ fn carries_events_over_redis(guest: &'static str) {
             .var("redis-url", &redis.url())
             .arg("--allow-redis")
             .arg(redis.address())
-            .var("interval-ms", "1000")
+            .var("interval-ms", "500")
             .start()
     };
     let (one, other) = (node(), node());

@@ -205,9 +205,11 @@ fn past_the_nodes_queued_bytes_the_client_for_which_most_waits_goes() {
         let waits = queued();
         if waits > 0.0 {
             // It may be on its way to the socket still.
-            thread::sleep(Duration::from_secs(1));
-            if queued() == waits {
-                break waits;
+            thread::sleep(Duration::from_secs(2));
+            match queued() {
+                left if left == waits => break waits,
+                0.0 => {}
+                _ => continue,
             }
         }
         for_little += 1;
@@ -237,7 +239,7 @@ fn past_the_nodes_queued_bytes_the_client_for_which_most_waits_goes() {
         json!({ "channels": ["most"], "reason": "Slow", "times": 1 })
     );
     assert_eq!(most.stream("GET").rest().1, End::Cut);
-    wait::until_true("its bytes are gone", || queued() == for_little_waits);
+    wait::until_true("its bytes are gone", || queued() <= for_little_waits);
     assert_eq!(node.metrics().value(slow), 1.0);
 
     // The others go on: one has missed nothing, and the other has nothing to catch up with.

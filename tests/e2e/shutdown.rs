@@ -127,7 +127,7 @@ pub(crate) fn working(tables: &str) -> (Node, Socket, Exchange) {
 fn a_handler_at_work_finishes() {
     let (node, mut socket, exchange) = working("");
     node.terminate();
-    node.wait_for_log("shutting down");
+    wait::until_true("it drains", || node.get("/readyz").status() == 503);
     exchange.answer("200 OK", &[], "finished");
     assert_eq!(socket.response("GET").json()["body"], "finished");
     assert!(node.wait().status.success());

@@ -75,7 +75,7 @@ impl Requests {
             for event in &events {
                 let number = event.token().0;
                 let connection = &mut connections[number];
-                // Its server may close it once it has answered.
+                // Its server may close it once it has answered the last request.
                 if connection.is_done {
                     continue;
                 }
@@ -93,7 +93,11 @@ impl Requests {
                     },
                     Err(error) => {
                         answers.note(&error);
-                        *connection = Connection::open(self, number, &request, poll.registry())?;
+                        if start.elapsed() < self.duration {
+                            *connection =
+                                Connection::open(self, number, &request, poll.registry())?;
+                            continue;
+                        }
                     }
                 }
                 match start.elapsed() < self.duration {

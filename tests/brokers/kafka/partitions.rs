@@ -346,6 +346,7 @@ fn where_the_node_that_orders_ends_another_one_does() {
             let publishers: Vec<_> = publishers.collect();
             // It is the one that orders, at some time: whoever publishes first of all after a while, and then all the time.
             tokio::time::sleep(Duration::from_millis(300)).await;
+            // And until there is something of each to put into order.
             for accepted in &counts {
                 while accepted.load(Ordering::Relaxed) < 10 {
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -358,7 +359,9 @@ fn where_the_node_that_orders_ends_another_one_does() {
             let begun = Instant::now();
             let end = format!("end {round}");
             while let Err(error) = listener.publish_own(&channels[round % 3], &end).await {
+                assert!(matches!(error, BrokerError::Unavailable(_)), "{error}");
                 assert!(begun.elapsed() < PATIENCE, "{error}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
             println!("ordered again after {:?}", begun.elapsed());
             let heard = client.until(&end).await;
