@@ -13,6 +13,7 @@ use fanfare_tests::{
 use serde_json::json;
 
 use crate::{
+    deploy::deploy_request,
     guests,
     probe::{self, Probe},
     shutdown::working,
@@ -20,11 +21,15 @@ use crate::{
 
 /// An admin listener on a free port.
 const ADMIN: &str = "[admin]\naddress = \"127.0.0.1:0\"\n";
+/// By this header commands see that they have found it.
+const MARK: &str = "fanfare-admin";
 
-/// A request to the admin listener.
+/// A request to the admin listener, all of whose answers have its mark.
 #[track_caller]
 fn ask(node: &Node, request: &Request) -> Response {
-    Socket::connect(node.admin()).request(request)
+    let answer = Socket::connect(node.admin()).request(request);
+    assert_eq!(answer.header(MARK), Some("1"), "{request:?}");
+    answer
 }
 
 /// Waits until samples of the app `probe` have these values, all at a time.
@@ -285,6 +290,38 @@ fn there_are_metrics_and_health_and_nothing_else() {
     // The public listener has no metrics of its own: this is the app's to answer.
     let public = node.post("/metrics", json!([["request.path"]]).to_string());
     assert_eq!(public.json(), json!([{ "ok": "/metrics" }]));
+}
+
+#[test]
+fn every_answer_has_the_mark_and_none_of_the_public_listener() {
+    let node = probe::configured(&format!("{ADMIN}token = \"0123456789abcdef\"\n"));
+    let bearer = |request: Request| request.header("authorization", "Bearer 0123456789abcdef");
+    let page = || deploy_request("no wasm").header("origin", "null");
+    for (request, status) in [
+        (Request::get("/healthz"), 200),
+        (Request::new("HEAD", "/healthz"), 200),
+        (bearer(Request::get("/apps")), 200),
+        (Request::get("/apps"), 401),
+        (deploy_request("no wasm"), 401),
+        (bearer(page()), 403),
+        (bearer(Request::get("/nothing")), 404),
+        (bearer(Request::new("DELETE", "/apps")), 405),
+        (bearer(Request::post("/apps/probe/rollback", "{}")), 415),
+        (bearer(deploy_request("no wasm")), 422),
+    ] {
+        assert_eq!(ask(&node, &request).status(), status, "{request:?}");
+    }
+    let http2 = Http2::connect(node.admin()).request(&Request::get("/apps"));
+    assert_eq!((http2.status(), http2.header(MARK)), (401, Some("1")));
+
+    for path in ["/healthz", "/readyz", "/page"] {
+        assert_eq!(node.get(path).header(MARK), None, "{path}");
+    }
+    let headers = json!([["Fanfare-Admin", "1"], ["fanfare-other", "1"]]);
+    let forge = json!([["request.respond", { "headers": headers }]]);
+    let forged = node.post("/run", forge.to_string());
+    assert_eq!(forged.header("fanfare-other"), Some("1"));
+    assert_eq!(forged.header(MARK), None);
 }
 
 #[test]

@@ -1,11 +1,16 @@
 //! Who may deploy, how much, how fast and how often; and what becomes of uploads that break off.
 
-use std::net::TcpStream;
+use std::{
+    net::{SocketAddr, TcpStream},
+    thread,
+};
 
 use fanfare_tests::{
     cli::Cli,
     client::{Request, Socket},
+    metrics::Metrics,
     node::{Node, Setup},
+    upstream::Upstream,
     wait,
 };
 use serde_json::json;
@@ -358,11 +363,105 @@ fn the_commands_bring_the_token_from_the_environment_or_a_file() {
     let odd = Cli::new(&["apps"])
         .at(admin)
         .env("FANFARE_ADMIN_TOKEN", "hunter2");
-    let refused = odd.refused();
-    assert!(
-        !refused.contains("hunter2") && refused.contains("token"),
-        "{refused}"
-    );
+    std::fs::write(&file, "hunter2").expect("a file can be written");
+    let odd_file = with_file(Cli::new(&["apps"]).at(admin));
+    for (odd, place) in [
+        (odd, "the variable FANFARE_ADMIN_TOKEN"),
+        (odd_file, "(`--token-file`)"),
+    ] {
+        let refused = odd.refused();
+        for part in [place, "16 to 1024 characters"] {
+            assert!(refused.contains(part), "{part:?}: {refused}");
+        }
+        assert!(!refused.contains("hunter2"), "{refused}");
+    }
+}
+
+/// A command that has a token and asks what is at this address.
+fn with_token(address: SocketAddr) -> Cli {
+    Cli::new(&["apps"])
+        .at(address)
+        .env("FANFARE_ADMIN_TOKEN", TOKEN)
+}
+
+#[test]
+fn a_token_of_another_node_is_said_to_be_that() {
+    let other = TOKEN.replace('0', "1");
+    let node = production(&format!("token = \"{other}\"")).start();
+    let refused = with_token(node.admin()).refused();
+    for part in [
+        "The token that was given is not this node's.",
+        "given in the variable FANFARE_ADMIN_TOKEN;",
+    ] {
+        assert!(refused.contains(part), "{part:?}: {refused}");
+    }
+    assert!(!refused.contains("Give it"), "{refused}");
+    assert!(!refused.contains(TOKEN), "{refused}");
+}
+
+/// Holds that a command says where an admin listener is, and not that it could not wait.
+#[track_caller]
+fn says_where_it_is(refused: &str) {
+    for part in ["is no admin listener of a node", "admin.address", "--admin"] {
+        assert!(refused.contains(part), "{part:?}: {refused}");
+    }
+}
+
+#[test]
+fn commands_that_find_the_public_listener_say_so_and_ask_no_guest_anything() {
+    let node = production(&format!("token = \"{TOKEN}\"")).start();
+    for command in [
+        Cli::new(&["apps"]),
+        Cli::new(&["deploy", guests::PROBE, "--app", "probe"]),
+        Cli::new(&["rollback", "--app", "probe"]),
+    ] {
+        let command = command.at(node.address).env("FANFARE_ADMIN_TOKEN", TOKEN);
+        says_where_it_is(&command.refused());
+    }
+    let request = Request::get("/metrics").header("authorization", BEARER);
+    let page = Socket::connect(node.admin()).request(&request);
+    let metrics = Metrics::parse(page.text());
+    for answer in ["response", "stream", "busy", "failed"] {
+        let asked = format!("fanfare_requests_total{{app=\"probe\",answer=\"{answer}\"}}");
+        assert_eq!(metrics.value(&asked), 0.0, "{answer}");
+    }
+}
+
+#[test]
+fn only_an_admin_listener_is_sent_the_token() {
+    let node = production(&format!("token = \"{TOKEN}\"")).start();
+    let stranger = Upstream::start();
+    let address = stranger.address();
+    let elsewhere = format!("location: http://{}/healthz", node.admin());
+    for (status, header) in [
+        // It never ends, and nobody waits for that.
+        ("200 OK", "content-type: text/event-stream"),
+        ("307 Temporary Redirect", elsewhere.as_str()),
+    ] {
+        thread::scope(|scope| {
+            let command = scope.spawn(|| with_token(address).refused());
+            let mut asked = stranger.accept();
+            assert_eq!(asked.header("authorization"), None);
+            asked.head(status, &[header]);
+            says_where_it_is(&command.join().expect("it is refused"));
+            // Nothing more was sent, here or on another connection.
+            asked.wait_closed();
+            stranger.assert_untouched();
+        });
+    }
+    // One behind a proxy that closes every connection after an answer.
+    thread::scope(|scope| {
+        let command = scope.spawn(|| with_token(address).good());
+        let mut asked = stranger.accept();
+        assert_eq!(asked.header("authorization"), None);
+        asked.write("HTTP/1.1 200 OK\r\nfanfare-admin: 1\r\nconnection: close\r\n\r\n");
+        asked.wait_closed();
+        let asked = stranger.accept();
+        assert_eq!(asked.line, "GET /apps HTTP/1.1");
+        assert_eq!(asked.header("authorization"), Some(BEARER));
+        asked.answer("200 OK", &[], "{\"apps\":[]}");
+        command.join().expect("it is answered");
+    });
 }
 
 #[test]

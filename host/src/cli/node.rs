@@ -7,17 +7,22 @@ use bytes::Bytes;
 use clap::Args;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::{net::TcpStream, runtime, time::timeout};
 use url::Url;
 
 use super::lines;
-use crate::config::{ADMIN_TOKEN, is_token};
+use crate::{
+    config::{ADMIN_TOKEN, AdminError, is_token},
+    http::{admin, health},
+};
 
 /// How long a node may take to accept a socket.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long it may take to show that it is one.
+const SHOW: Duration = Duration::from_secs(5);
 /// How long it may take to say what there is.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long it may take to do something: an upload, a compile and a start.
@@ -45,8 +50,28 @@ pub struct NodeArgs {
 pub struct NodeClient {
     /// `127.0.0.1:9090`, as the socket is opened and as `Host` says.
     authority: String,
-    token: Option<HeaderValue>,
+    token: Option<Token>,
     runtime: runtime::Runtime,
+}
+
+/// What lets in.
+struct Token {
+    /// As it is sent.
+    value: HeaderValue,
+    /// Where it was given, for messages.
+    source: String,
+}
+
+impl Token {
+    fn new(token: &str, source: String) -> Result<Self> {
+        // Not shown: it may be a token with something beside it.
+        if !is_token(token) {
+            bail!("what {source} holds is no token: {}", AdminError::Token);
+        }
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))?;
+        value.set_sensitive(true);
+        Ok(Self { value, source })
+    }
 }
 
 /// An app, as the node says.
@@ -74,20 +99,19 @@ pub struct Deployed {
 /// The answer of a node that did not do what it was asked.
 #[derive(Debug)]
 pub struct Refusal {
-    pub status: StatusCode,
-    pub reason: String,
+    /// In its words.
+    reason: String,
+    /// What to do about it here, of which it knows nothing.
+    hint: Option<String>,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&lines(&self.reason))?;
-        if self.status == StatusCode::UNAUTHORIZED {
-            write!(
-                f,
-                " Give it in the variable {ADMIN_TOKEN}, or with `--token-file`."
-            )?;
+        match &self.hint {
+            Some(hint) => write!(f, " {hint}"),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -101,22 +125,16 @@ impl NodeArgs {
             Some(file) => {
                 let text = fs::read_to_string(file);
                 let text = text.with_context(|| format!("--token-file {}", file.display()))?;
-                Some(text.trim().to_owned())
+                let source = format!("the file {} (`--token-file`)", file.display());
+                Some(Token::new(text.trim(), source)?)
             }
-            None => std::env::var(ADMIN_TOKEN)
-                .ok()
-                .filter(|token| !token.is_empty()),
+            None => match std::env::var(ADMIN_TOKEN) {
+                Ok(token) if !token.is_empty() => {
+                    Some(Token::new(&token, format!("the variable {ADMIN_TOKEN}"))?)
+                }
+                _ => None,
+            },
         };
-        let token = token.map(|token| {
-            // Not shown: it may be a token with something beside it.
-            if !is_token(&token) {
-                bail!("what is given as the node's token is none");
-            }
-            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))?;
-            value.set_sensitive(true);
-            Ok(value)
-        });
-        let token = token.transpose()?;
         if token.is_some() && !is_this_machine(&authority) {
             eprintln!(
                 "warning: the node's token goes to http://{authority} in clear, for whoever listens on the way; go \
@@ -224,7 +242,7 @@ impl NodeClient {
             .uri(path)
             .header(header::HOST, &self.authority);
         if let Some(token) = &self.token {
-            request = request.header(header::AUTHORIZATION, token);
+            request = request.header(header::AUTHORIZATION, &token.value);
         }
         if let Some(content_type) = content_type {
             request = request.header(header::CONTENT_TYPE, content_type);
@@ -233,14 +251,14 @@ impl NodeClient {
             .body(Full::new(body))
             .context("a name that cannot be asked for")?;
         let asked = self.runtime.block_on(async {
-            let socket = self.connect().await?;
+            let sender = self.reach().await?;
             let late = || {
                 format!(
                     "the node at {} has not answered within {within:?}",
                     self.place()
                 )
             };
-            timeout(within, exchange(socket, request))
+            timeout(within, exchange(sender, request))
                 .await
                 .with_context(late)?
         });
@@ -251,7 +269,8 @@ impl NodeClient {
                 "" => format!("the node answered {status}"),
                 _ => reason,
             };
-            return Err(Refusal { status, reason }.into());
+            let hint = (status == StatusCode::UNAUTHORIZED).then(|| self.token_hint());
+            return Err(Refusal { reason, hint }.into());
         }
         let other = || {
             format!(
@@ -260,6 +279,50 @@ impl NodeClient {
             )
         };
         serde_json::from_slice(&body).with_context(other)
+    }
+
+    /// What to do about a token that is missing or another's.
+    fn token_hint(&self) -> String {
+        match &self.token {
+            None => format!("Give it in the variable {ADMIN_TOKEN}, or with `--token-file`."),
+            Some(Token { source, .. }) => format!(
+                "It was given in {source}; the node has `admin.token` of its fanfare.toml or, without that, what the \
+                 variable {ADMIN_TOKEN} held at its start."
+            ),
+        }
+    }
+
+    /// A connection to the admin listener. Whatever else is there, such as a guest of strangers, is asked one thing
+    /// without the token, and nothing more.
+    async fn reach(&self) -> Result<SendRequest<Full<Bytes>>> {
+        let place = self.place();
+        let elsewhere = "that is where `admin.address` of its fanfare.toml, or `--admin`, says, such as \
+                         http://127.0.0.1:9090, and not where its apps are";
+        let mut sender = open(self.connect().await?).await?;
+        // Without a body, so the connection is free again after the head.
+        let request = Request::head(health::LIVE)
+            .header(header::HOST, &self.authority)
+            .body(Full::default())?;
+        let shown = timeout(SHOW, sender.send_request(request)).await;
+        let shown = shown.with_context(|| {
+            format!(
+                "what listens at {place} has not answered within {SHOW:?} as the admin listener of a node does; \
+                 {elsewhere}"
+            )
+        })?;
+        let shown = shown.with_context(|| {
+            format!(
+                "what listens at {place} does not answer as the admin listener of a node does; {elsewhere}"
+            )
+        })?;
+        if !shown.headers().contains_key(admin::MARK) {
+            bail!("what answers at {place} is no admin listener of a node; {elsewhere}");
+        }
+        // A proxy may close it after every answer.
+        match timeout(SHOW, sender.ready()).await {
+            Ok(Ok(())) => Ok(sender),
+            _ => open(self.connect().await?).await,
+        }
     }
 
     async fn connect(&self) -> Result<TcpStream> {
@@ -277,10 +340,17 @@ impl NodeClient {
     }
 }
 
-async fn exchange(socket: TcpStream, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes)> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+async fn open(socket: TcpStream) -> Result<SendRequest<Full<Bytes>>> {
+    let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
     // It ends with the socket.
     tokio::spawn(connection);
+    Ok(sender)
+}
+
+async fn exchange(
+    mut sender: SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Bytes)> {
     let response = sender
         .send_request(request)
         .await

@@ -17,6 +17,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    admin,
     failure::failure,
     stuck::{Streams, Waiting},
     takeover::Exit,
@@ -65,7 +66,12 @@ pub fn response(
     carrier: Carrier,
 ) -> Response<Body> {
     match answer {
-        Answer::Response(response) => response.map(full),
+        Answer::Response(response) => {
+            let mut response = response.map(full);
+            // Whoever took a guest for the admin listener would send it the node's token.
+            response.headers_mut().remove(admin::MARK);
+            response
+        }
         Answer::Stream { cors, delivery } => match carrier {
             Carrier::Socket { exit, framing } => {
                 let body = exit.body(delivery, framing).boxed_unsync();
@@ -251,6 +257,23 @@ mod tests {
         assert!(wants("text/html;q=0.9, Text/Event-Stream;q=0.8"));
         assert!(!wants("*/*"));
         assert!(!wants_events(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn no_guest_passes_for_the_admin_listener() {
+        let mut answer = Response::new(Bytes::new());
+        for name in [admin::MARK, ACCEL_BUFFERING, admin::MARK] {
+            let headers = answer.headers_mut();
+            headers.append(name, HeaderValue::from_static("1"));
+        }
+        let carrier = Carrier::Library {
+            abort: CancellationToken::new(),
+            streams: None,
+        };
+        let answer = Answer::Response(answer);
+        let answered = response(answer, &HeaderMap::new(), Duration::ZERO, carrier);
+        assert!(!answered.headers().contains_key(admin::MARK));
+        assert!(answered.headers().contains_key(ACCEL_BUFFERING));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Access {
         match &self.token {
             Some(_) if is_health => Ok(()),
             Some(token) if has_token(headers, token) => Ok(()),
-            Some(_) => Err(Box::new(unauthorized())),
+            Some(_) => Err(Box::new(unauthorized(headers))),
             None if is_for_this_machine(target, headers) => Ok(()),
             None => Err(Box::new(plain(
                 StatusCode::MISDIRECTED_REQUEST,
@@ -76,11 +76,13 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
         .then(|| token.trim_ascii())
 }
 
-fn unauthorized() -> Response<Body> {
-    let mut response = plain(
-        StatusCode::UNAUTHORIZED,
-        "This needs the node's token, as `Authorization: Bearer …`.",
-    );
+fn unauthorized(headers: &HeaderMap) -> Response<Body> {
+    let given = headers.get(header::AUTHORIZATION).and_then(bearer);
+    let text = match given {
+        Some(_) => "The token that was given is not this node's.",
+        None => "This needs the node's token, as `Authorization: Bearer …`.",
+    };
+    let mut response = plain(StatusCode::UNAUTHORIZED, text);
     let scheme = HeaderValue::from_static("Bearer");
     response
         .headers_mut()

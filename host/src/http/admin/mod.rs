@@ -11,7 +11,7 @@ mod apps;
 
 use std::{io, time::SystemTime};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use self::access::Access;
@@ -33,6 +33,8 @@ use crate::{
 pub const METRICS: &str = "/metrics";
 /// The apps.
 pub const APPS: &str = "/apps";
+/// Every answer has this header, and no guest's has it: who has the token can see whether it belongs here.
+pub const MARK: HeaderName = HeaderName::from_static("fanfare-admin");
 
 /// Sockets at a time. Who watches a node needs one or two.
 const SOCKETS: usize = 64;
@@ -118,6 +120,37 @@ impl<'a> Resource<'a> {
 
 impl Service for Admin {
     async fn respond(&self, request: Request<Incoming>, _: Peer) -> Response<Body> {
+        let mut response = self.answer(request).await;
+        let mark = HeaderValue::from_static("1");
+        response.headers_mut().insert(MARK, mark);
+        response
+    }
+}
+
+impl Admin {
+    /// The admin listener of a node.
+    pub fn new(
+        config: &config::Admin,
+        node: Node,
+        delivery: Engine,
+        started: SystemTime,
+        deploys: Deploys,
+    ) -> Self {
+        let room = config
+            .upload_bytes
+            .saturating_mul(deploys::AT_A_TIME as u64);
+        Self {
+            access: Access::new(config.token.as_ref(), node.development),
+            uploads: Bodies::new(room, config.upload_timeout),
+            upload_bytes: config.upload_bytes,
+            node,
+            delivery,
+            started,
+            deploys,
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let resource = Resource::find(head.uri.path());
         let is_health = resource.as_ref().is_some_and(Resource::is_health);
@@ -143,30 +176,6 @@ impl Service for Admin {
             Resource::Versions(app) => self.versions(app),
             Resource::Component(app) => self.deploy(app, &head.headers, body).await,
             Resource::Rollback(app) => self.roll_back(app, &head.headers, body).await,
-        }
-    }
-}
-
-impl Admin {
-    /// The admin listener of a node.
-    pub fn new(
-        config: &config::Admin,
-        node: Node,
-        delivery: Engine,
-        started: SystemTime,
-        deploys: Deploys,
-    ) -> Self {
-        let room = config
-            .upload_bytes
-            .saturating_mul(deploys::AT_A_TIME as u64);
-        Self {
-            access: Access::new(config.token.as_ref(), node.development),
-            uploads: Bodies::new(room, config.upload_timeout),
-            upload_bytes: config.upload_bytes,
-            node,
-            delivery,
-            started,
-            deploys,
         }
     }
 
