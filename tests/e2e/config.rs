@@ -1,6 +1,6 @@
 //! `fanfare.toml`: its mistakes, its routes, its variables; and the log.
 
-use fanfare_tests::node::{Ended, Node};
+use fanfare_tests::node::{Ended, Node, Setup};
 use serde_json::{Value, json};
 
 use crate::{
@@ -96,6 +96,59 @@ fn all_mistakes_are_told_at_once() {
     );
     assert!(
         said.contains("fanfare.toml:3:9") && said.contains("fanfare.toml:6:9"),
+        "{said}"
+    );
+}
+
+#[test]
+fn all_mistakes_of_form_are_told_at_once() {
+    let said =
+        refusal("[apps.a]\ncomponent = 7\nruote = \"/\"\n[[listen]]\naddress = \"127.0.0.1:0\"\n");
+    for part in [
+        "fanfare.toml:2:13: apps.a.component",
+        "fanfare.toml:3:1: apps.a.ruote",
+        "fanfare.toml:4:1: listen: ",
+        "write `[listen]`",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in {said:?}");
+    }
+    assert_eq!(said.lines().count(), 3, "{said}");
+}
+
+#[test]
+fn files_that_are_not_there_are_told_with_their_places_before_anything_listens() {
+    let said = refusal(
+        "[node]\ndata = \"fanfare.toml\"\n\
+         [listen.tls]\ncertificate = \"c.pem\"\nkey = \".\"\n\
+         [redis]\nca-file = \"r.pem\"\n[admin]\naddress = \"127.0.0.1:0\"\n[apps.a]\ncomponent = \"nowhere.wasm\"\n\
+         [apps.a.http]\nca-file = \"h.pem\"\n",
+    );
+    for part in [
+        "fanfare.toml:2:8: node.data: is no folder",
+        "fanfare.toml:4:15: listen.tls.certificate: there is no such file",
+        "fanfare.toml:5:7: listen.tls.key: is a folder",
+        "fanfare.toml:7:11: redis.ca-file: there is no such file",
+        "fanfare.toml:11:13: apps.a.component: there is no such file",
+        "fanfare.toml:13:11: apps.a.http.ca-file: there is no such file",
+        "(it is \"nowhere.wasm\")",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in {said:?}");
+    }
+    assert!(!said.contains("listening"), "{said}");
+}
+
+#[test]
+fn files_of_the_command_line_are_told_before_anything_listens() {
+    let with_admin = |setup: Setup| failed(setup.arg("--admin").arg("127.0.0.1:0").run());
+    for guest in ["nowhere.wasm", "."] {
+        let said = with_admin(Node::serve(guest));
+        let start = format!("fanfare: {guest}: cannot be read: ");
+        assert!(said.starts_with(&start), "{said}");
+    }
+    let setup = Node::serve(guests::PROBE).file("taken", "");
+    let said = with_admin(setup.arg("--data").arg("taken"));
+    assert!(
+        said.starts_with("fanfare: --data taken: is no folder"),
         "{said}"
     );
 }

@@ -417,12 +417,12 @@ fn tls_needs_an_authority_that_is_trusted() {
 #[test]
 fn a_file_of_authorities_that_is_none_is_refused() {
     let setup = Node::config(&format!(
-        "[apps.caller]\ncomponent = {:?}\n[apps.caller.http]\nca-file = \"nowhere.pem\"\n",
+        "[apps.caller]\ncomponent = {0:?}\n[apps.caller.http]\nca-file = {0:?}\n",
         guests::CALLER
     ));
     let ended = setup.arg("--listen").arg("127.0.0.1:0").run();
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
-    for part in ["`apps.caller.http.ca-file`", "nowhere.pem"] {
+    for part in ["`apps.caller.http.ca-file`", guests::CALLER] {
         assert!(ended.stderr.contains(part), "{}", ended.stderr);
     }
 }

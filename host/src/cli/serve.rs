@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::run;
-use crate::config::{Address, Admin, Config, LogFormat, Upstream, Variable};
+use crate::config::{Address, Admin, Config, LogFormat, Upstream, Variable, listen_address};
 
 /// What to serve.
 #[derive(Debug, Args)]
@@ -39,11 +39,11 @@ pub struct Serve {
 #[derive(Debug, Clone, Args)]
 pub struct NodeOptions {
     /// Listen here instead of where the configuration says
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     listen: Option<SocketAddr>,
     /// Serve metrics, health and deploys here; an address of loopback, unless there is a token in the configuration or
     /// in the variable FANFARE_ADMIN_TOKEN
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     admin: Option<SocketAddr>,
     /// Keep what is deployed in this folder, so that it is served after a restart
     #[arg(long, value_name = "FOLDER")]
@@ -81,7 +81,7 @@ impl Serve {
                 "there is no {}; `fanfare serve GUEST.wasm` serves one guest without a configuration",
                 self.config.display()
             ),
-            None => Config::load(&self.config)?,
+            None => Config::load(&self.config, self.node.data.as_deref())?,
         };
         grant(
             &mut config,
@@ -90,6 +90,11 @@ impl Serve {
             self.allow_http,
         );
         self.node.apply(&mut config)?;
+        // Those of a configuration were told with their place in it.
+        if let Some((app, error)) = config.without_component().first() {
+            let component = config.apps[*app].component.display();
+            bail!("{component}: cannot be read: {error}");
+        }
         Ok(config)
     }
 }
@@ -109,6 +114,10 @@ impl NodeOptions {
                 .with_context(|| format!("--admin {address}"))?;
         }
         if let Some(data) = self.data {
+            if data.exists() && !data.is_dir() {
+                let data = data.display();
+                bail!("--data {data}: is no folder; name one, or one that is yet to be made");
+            }
             config.node.data = Some(data);
         }
         if let Some(log) = self.log {

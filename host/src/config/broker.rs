@@ -248,6 +248,16 @@ impl Broker {
         }
     }
 
+    /// The file of authorities to trust, so that it can be looked for.
+    pub(super) fn ca_file(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::Memory { .. } | Self::Redis { .. } => None,
+            Self::Nats { ca_file, .. }
+            | Self::Postgres { ca_file, .. }
+            | Self::Kafka { ca_file, .. } => ca_file.as_mut(),
+        }
+    }
+
     fn sync_channel(&self) -> Option<&str> {
         match self {
             Self::Memory { .. } => None,

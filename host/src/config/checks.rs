@@ -12,10 +12,19 @@ pub(super) const MOST: usize = 1_000_000_000;
 /// The problems found so far.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
-    pub(super) problems: Vec<Problem>,
+    problems: Vec<Problem>,
 }
 
 impl Checks {
+    /// The problems found, if there are any.
+    pub(super) fn end(self) -> Result<(), Vec<Problem>> {
+        if self.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(self.problems)
+        }
+    }
+
     /// The value at `path` is wrong, and may be shown as the file has it.
     pub(super) fn refuse(&mut self, path: KeyPath, message: impl ToString) {
         self.push(path, message, true, None);

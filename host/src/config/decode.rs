@@ -14,24 +14,42 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use super::error::{ConfigError, KeyPath, Segment};
+use super::error::{ConfigError, KeyPath, Mistake, Segment};
 use super::source::{Entry, Node, Source, Value};
 use super::suggest;
 
-/// Reads a whole file.
-pub(super) fn decode<T: for<'de> Deserialize<'de>>(source: &Source<'_>) -> Result<T, ConfigError> {
-    T::deserialize(Decoder(&source.root)).map_err(|error| {
-        let span = error.span.unwrap_or(0..0);
-        let mut path = error.path;
-        path.reverse();
-        let mut message = error.message;
-        if let Some(written) = error.quote.then(|| source.written(&span)).flatten() {
-            message.push_str(&format!(" (it is {written})"));
+/// The most mistakes that are told of a file at once: each takes a reading of it.
+const MOST_AT_ONCE: usize = 50;
+
+/// Reads a whole file. A reading ends at a mistake; then there is another one, which passes over what was wrong.
+pub(super) fn decode<T: for<'de> Deserialize<'de>>(
+    source: &mut Source<'_>,
+) -> Result<T, ConfigError> {
+    let mut found: Vec<(usize, Mistake)> = Vec::new();
+    loop {
+        let error = match T::deserialize(Decoder(&source.root)) {
+            Ok(value) if found.is_empty() => return Ok(value),
+            Ok(_) => break,
+            Err(error) => error,
+        };
+        let (start, mistake) = error.locate(source);
+        let below_root = !mistake.path.is_root();
+        let Some(node) = source.node_mut(&mistake.path).filter(|_| below_root) else {
+            found.push((start, mistake));
+            break;
+        };
+        node.told = true;
+        // What is wrong with a table as a whole, such as a missing key, may follow from what is passed over in it.
+        if !node.is_partly_told() {
+            found.push((start, mistake));
         }
-        let mistake = source.mistake(span.start, KeyPath(path), message);
-        ConfigError::Invalid {
-            mistakes: vec![mistake],
+        if found.len() >= MOST_AT_ONCE {
+            break;
         }
+    }
+    found.sort_by_key(|(start, _)| *start);
+    Err(ConfigError::Invalid {
+        mistakes: found.into_iter().map(|(_, mistake)| mistake).collect(),
     })
 }
 
@@ -42,6 +60,8 @@ struct DecodeError {
     span: Option<Range<usize>>,
     message: String,
     quote: bool,
+    /// Whether the table's name belongs in single brackets.
+    is_doubled: bool,
 }
 
 impl DecodeError {
@@ -51,7 +71,22 @@ impl DecodeError {
             span: None,
             message,
             quote,
+            is_doubled: false,
         }
+    }
+
+    /// The mistake in the file, and the byte where it is.
+    fn locate(self, source: &Source<'_>) -> (usize, Mistake) {
+        let span = self.span.unwrap_or(0..0);
+        let path = KeyPath(self.path.into_iter().rev().collect());
+        let mut message = self.message;
+        if self.is_doubled {
+            message.push_str(&format!("; write `[{path}]`"));
+        }
+        if let Some(written) = self.quote.then(|| source.written(&span)).flatten() {
+            message.push_str(&format!(" (it is {written})"));
+        }
+        (span.start, source.mistake(span.start, path, message))
     }
 
     fn or_at(mut self, span: &Range<usize>) -> Self {
@@ -173,6 +208,21 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
         visitor.visit_some(self)
     }
 
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        // Serde would take the items of an array for the values of the keys, in their order.
+        if matches!(self.0.value, Value::Array(_)) {
+            let mut error = DecodeError::invalid_type(Unexpected::Seq, &visitor);
+            error.is_doubled = true;
+            return Err(error.or_at_node(self.0));
+        }
+        self.deserialize_any(visitor)
+    }
+
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
@@ -196,7 +246,7 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
-        seq tuple tuple_struct map struct identifier ignored_any
+        seq tuple tuple_struct map identifier ignored_any
     }
 }
 
@@ -209,7 +259,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, DecodeError> {
-        let Some((index, node)) = self.0.next() else {
+        let Some((index, node)) = self.0.find(|(_, node)| !node.told) else {
             return Ok(None);
         };
         seed.deserialize(Decoder(node))
@@ -230,7 +280,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, DecodeError> {
-        let Some(entry) = self.rest.next() else {
+        let Some(entry) = self.rest.find(|entry| !entry.node.told) else {
             return Ok(None);
         };
         self.value = Some(entry);

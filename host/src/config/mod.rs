@@ -2,8 +2,9 @@
 //!
 //! A file goes through three steps. It is parsed to a tree that knows where each value stands
 //! (`source.rs`, where `${NAME}` is replaced too), the tree is turned into the types below (`decode.rs`), and
-//! these are checked against each other ([`Config::validate`]). Each step's errors name file, line, column and
-//! key, and never hold a value that came from the environment.
+//! these are checked against each other ([`Config::validate`]) and, in [`Config::load`], against the files that they
+//! name (`files.rs`). Each step's errors name file, line, column and key, and never hold a value that came from the
+//! environment.
 
 mod address;
 mod admin;
@@ -14,6 +15,7 @@ mod checks;
 mod decode;
 mod error;
 mod expand;
+mod files;
 mod history;
 mod host;
 mod http;
@@ -64,6 +66,7 @@ pub use self::redis::Redis;
 pub use self::reference::reference;
 pub use self::schema::schema;
 pub use self::secret::Secret;
+pub use self::socket_address::{SocketAddressError, listen_address};
 pub use self::streams::{SHORTEST_INTERVAL, Streams};
 pub use self::upstream::{Upstream, UpstreamError};
 pub use self::variable::Variable;
@@ -94,8 +97,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads a file, with the environment of this process. Relative paths in the file start at its folder.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    /// Reads a file, with the environment of this process, and looks whether the files that it names are there.
+    /// Relative paths in the file start at its folder. `data`, if there is one, is in the place of `node.data`.
+    pub fn load(path: &Path, data: Option<&Path>) -> Result<Self, ConfigError> {
         let bytes = std::fs::read(path).map_err(|error| ConfigError::Read {
             file: path.to_owned(),
             error,
@@ -113,28 +117,47 @@ impl Config {
                 mistakes: vec![mistake],
             }
         })?;
-        Self::parse(text, path, &|name| std::env::var(name).ok())
+        let (source, mut config) = Self::read(text, path, &|name| std::env::var(name).ok())?;
+        let mut checks = Checks::default();
+        match data {
+            Some(data) => config.node.data = Some(data.to_owned()),
+            None => config.check_data(&mut checks),
+        }
+        config.check_files(&mut checks);
+        config.check(&mut checks);
+        checks.end().map_err(|problems| source.locate(problems))?;
+        Ok(config)
     }
 
-    /// Reads the text of a file, in which `env` replaces `${NAME}`.
+    /// Reads the text of a file, in which `env` replaces `${NAME}`. Files that it names need not be there.
     pub fn parse(
         text: &str,
         file: &Path,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let mut source = Source::parse(text, file)?;
-        source.expand(env)?;
-        let mut config: Self = decode::decode(&source)?;
-        if let Some(admin) = &mut config.admin {
-            admin.take_token(env);
-        }
+        let (source, config) = Self::read(text, file, env)?;
         config
             .validate()
             .map_err(|problems| source.locate(problems))?;
+        Ok(config)
+    }
+
+    /// What a text says, before it is checked.
+    fn read<'t>(
+        text: &'t str,
+        file: &'t Path,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(Source<'t>, Self), ConfigError> {
+        let mut source = Source::parse(text, file)?;
+        source.expand(env)?;
+        let mut config: Self = decode::decode(&mut source)?;
+        if let Some(admin) = &mut config.admin {
+            admin.take_token(env);
+        }
         if let Some(folder) = file.parent() {
             config.resolve(folder);
         }
-        Ok(config)
+        Ok((source, config))
     }
 
     /// What `fanfare serve guest.wasm` means: one app, named after the file, at the route `/` of a node in
@@ -154,15 +177,20 @@ impl Config {
 
     /// Checks what the types alone do not: bounds, names, routes, and what one section says of another.
     pub fn validate(&self) -> Result<(), Vec<Problem>> {
-        let root = KeyPath::default();
         let mut checks = Checks::default();
-        self.node.check(&root.key("node"), &mut checks);
-        self.listen.check(&root.key("listen"), &mut checks);
+        self.check(&mut checks);
+        checks.end()
+    }
+
+    fn check(&self, checks: &mut Checks) {
+        let root = KeyPath::default();
+        self.node.check(&root.key("node"), checks);
+        self.listen.check(&root.key("listen"), checks);
         if let Some(admin) = &self.admin {
-            admin.check(&root.key("admin"), &mut checks);
+            admin.check(&root.key("admin"), checks);
         }
-        self.log.check(&root.key("log"), &mut checks);
-        self.redis.check(&root.key("redis"), &mut checks);
+        self.log.check(&root.key("log"), checks);
+        self.redis.check(&root.key("redis"), checks);
         for (label, broker) in &self.brokers {
             let at = root.key("brokers").key(label);
             if matches!(broker, Broker::Memory { durable: Some(_) }) && self.node.data.is_none() {
@@ -174,7 +202,7 @@ impl Config {
             if let Err(error) = name::check(label) {
                 checks.refuse(at.clone(), error);
             }
-            broker.check(&at, &mut checks);
+            broker.check(&at, checks);
         }
         let mut routes: BTreeMap<&str, (&str, KeyPath)> = BTreeMap::new();
         for (name, app) in &self.apps {
@@ -182,7 +210,7 @@ impl Config {
             if let Err(error) = name::check(name) {
                 checks.refuse(at.clone(), error);
             }
-            app.check(&self.brokers, &at, &mut checks);
+            app.check(&self.brokers, &at, checks);
             let route = at.key("route");
             if let Some((taker, other)) = routes.get(app.route.as_str()) {
                 let message =
@@ -191,24 +219,6 @@ impl Config {
             } else {
                 routes.insert(&app.route, (name, route));
             }
-        }
-        if checks.problems.is_empty() {
-            Ok(())
-        } else {
-            Err(checks.problems)
-        }
-    }
-
-    fn resolve(&mut self, folder: &Path) {
-        let tls = self.listen.tls.iter_mut();
-        let tls = tls.flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
-        let apps = self.apps.values_mut().flat_map(|app| {
-            let ca_file = app.http.ca_file.iter_mut();
-            std::iter::once(&mut app.component).chain(ca_file)
-        });
-        let others = self.redis.ca_file.iter_mut().chain(&mut self.node.data);
-        for file in tls.chain(others).chain(apps) {
-            path::resolve(file, folder);
         }
     }
 }

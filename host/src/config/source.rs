@@ -24,6 +24,19 @@ pub(super) struct Source<'t> {
 pub(super) struct Node {
     pub(super) span: Range<usize>,
     pub(super) value: Value,
+    /// A mistake was told of it. It is passed over from then on, so that others are found.
+    pub(super) told: bool,
+}
+
+impl Node {
+    /// Whether a mistake was told of something in this table or array, so that it is not whole.
+    pub(super) fn is_partly_told(&self) -> bool {
+        match &self.value {
+            Value::Table(entries) => entries.iter().any(|entry| entry.node.told),
+            Value::Array(nodes) => nodes.iter().any(|node| node.told),
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -54,6 +67,7 @@ impl<'t> Source<'t> {
             root: Node {
                 span: 0..0,
                 value: Value::Table(Vec::new()),
+                told: false,
             },
         };
         match DeTable::parse(text) {
@@ -152,6 +166,22 @@ impl<'t> Source<'t> {
         (node.span.start, written)
     }
 
+    /// The value at `path`.
+    pub(super) fn node_mut(&mut self, path: &KeyPath) -> Option<&mut Node> {
+        let mut node = &mut self.root;
+        for segment in &path.0 {
+            node = match (&mut node.value, segment) {
+                (Value::Table(entries), Segment::Key(key)) => {
+                    let entry = entries.iter_mut().find(|entry| entry.key == *key)?;
+                    &mut entry.node
+                }
+                (Value::Array(nodes), Segment::Index(index)) => nodes.get_mut(*index)?,
+                _ => return None,
+            };
+        }
+        Some(node)
+    }
+
     /// A short value as the file has it: `${NAME}` where the value came from the environment. Nothing with an
     /// `@`: it may be a URL with a password, in the wrong place.
     pub(super) fn written(&self, span: &Range<usize>) -> Option<&'t str> {
@@ -224,7 +254,11 @@ fn node(value: Spanned<DeValue<'_>>) -> Node {
         DeValue::Array(array) => Value::Array(array.into_iter().map(node).collect()),
         DeValue::Table(table) => Value::Table(entries(table)),
     };
-    Node { span, value }
+    Node {
+        span,
+        value,
+        told: false,
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
-//! Whole files: what they mean, what is said of their mistakes, and that [nothing panics](panics).
+//! Whole files: what they mean, what is said of their mistakes, those of [form] among them, and that [nothing
+//! panics](panics).
 
+mod form;
 mod panics;
 
 use std::time::Duration;
@@ -115,13 +117,14 @@ fn files_are_read_from_disk() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fanfare.toml");
     std::fs::write(&path, "[apps.a]\ncomponent = \"a.wasm\"").unwrap();
-    let config = Config::load(&path).unwrap();
+    std::fs::write(folder.path().join("a.wasm"), "").unwrap();
+    let config = Config::load(&path, None).unwrap();
     assert_eq!(config.apps["a"].component, folder.path().join("a.wasm"));
     std::fs::write(&path, b"[node]\n# \xff").unwrap();
-    let error = Config::load(&path).unwrap_err().to_string();
+    let error = Config::load(&path, None).unwrap_err().to_string();
     assert!(error.contains("fanfare.toml:2:3: not UTF-8"), "{error}");
     folder.close().unwrap();
-    let error = Config::load(&path).unwrap_err().to_string();
+    let error = Config::load(&path, None).unwrap_err().to_string();
     assert!(error.contains("fanfare.toml: cannot be read: "), "{error}");
 }
 
