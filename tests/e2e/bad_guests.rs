@@ -99,8 +99,8 @@ fn a_component_that_imports_what_nobody_offers() {
     for (import, hint) in [
         ("wasi:http/incoming-handler@0.2.3", "fanfare:sse/handler"),
         ("wasi:keyvalue/store@0.2.0", "fanfare:sse/registry"),
-        ("wasi:io/poll@0.3.0", "version 0.2."),
-        ("fanfare:sse/publishing@0.2.0", "version 0.1."),
+        ("wasi:io/poll@0.3.0", "version 0.2 of it"),
+        ("fanfare:sse/publishing@0.2.0", "version 0.1 of it"),
         ("fanfare:sse/publishing-async@0.1.0", "world `app-async`"),
         ("fanfare:sse/teleport@0.1.0", "no such interface"),
         ("acme:billing/invoices@1.0.0", "wac plug"),
@@ -185,6 +185,12 @@ fn arguments_that_do_not_fit_are_told() {
         (&["--var", "novalue"], &["NAME=VALUE"]),
         (&["--var", "=x"], &["NAME=VALUE"]),
         (&["--listen", "nowhere"], &["--listen", "nowhere"]),
+        (&["--listen", "8083"], &["--listen", "\"127.0.0.1:8080\""]),
+        (&["--listen", ":8083"], &["--listen", "\"127.0.0.1:8080\""]),
+        (
+            &["--admin", "localhost:8083"],
+            &["--admin", "\"127.0.0.1:8080\"", "host names are not"],
+        ),
         (&["--log", "xml"], &["--log", "text", "json"]),
         (&["--allow-redis", "a b"], &["--allow-redis"]),
         (

@@ -10,6 +10,8 @@ fn a_guest_is_described() {
     let digest = fanfare::guest::version::VersionId::of(
         &std::fs::read(guests::PROBE).expect("the guest was built"),
     );
+    let verdict = format!("{} can be served", guests::PROBE);
+    assert!(said.starts_with(&verdict), "{said}");
     for part in [
         format!("version  {digest}"),
         "world    app: blocking".to_owned(),
@@ -27,8 +29,17 @@ fn a_guest_is_described() {
         assert!(said.contains(&part), "{part:?}: {said}");
     }
     assert!(!said.contains("does not offer"), "{said}");
+    // Last, because that is asked least.
+    let (described, made) = said.split_once("\nhow it was made\n").expect("it says who");
+    assert!(!described.contains("rustc"), "{said}");
+    assert!(made.lines().all(|line| line.starts_with("  ")), "{said}");
     let raw = Cli::new(&["inspect", guests::RAW]).good();
     assert!(!raw.contains("hooks:"), "{raw}");
+    let asynchronous = Cli::new(&["inspect", guests::PROBE_ASYNC]).good();
+    assert!(
+        asynchronous.contains("can be served") && asynchronous.contains("world    app-async:"),
+        "{asynchronous}"
+    );
 }
 
 #[test]
@@ -61,17 +72,71 @@ fn what_cannot_be_served_is_told_as_serving_tells_it() {
 }
 
 #[test]
+fn a_guest_that_serving_refuses_cannot_be_served() {
+    let folder = tempfile::TempDir::with_prefix("fanfare-inspect-").expect("a temporary folder");
+    let file = folder.path().join("guest.wasm");
+    let name = file.display();
+    // They have the names that they must have, and nothing or something else behind them.
+    let hollow = |more: &str, suffix: &str| {
+        format!(
+            "(component {more} (instance $i)\
+             (export \"fanfare:sse/handler{suffix}@0.1.0\" (instance $i))\
+             (export \"fanfare:sse/lifecycle{suffix}@0.1.0\" (instance $i)))"
+        )
+    };
+    let import = "(import \"fanfare:sse/registry@0.1.0\" (instance (export \"shout\" (func))))";
+    for (text, why) in [
+        ("(component)".to_owned(), "exports no `handler.handle`"),
+        (
+            "(component (instance $i) (export \"wasi:cli/run@0.2.0\" (instance $i)))".to_owned(),
+            "`crate-type = [\"cdylib\"]`",
+        ),
+        (
+            "(component (import \"fanfare:sse/errors@0.2.0\" (instance)))".to_owned(),
+            "the host offers version 0.1 of it",
+        ),
+        (hollow("", ""), "does not fit fanfare:sse@0.1.0"),
+        (hollow("", "-async"), "does not fit fanfare:sse@0.1.0"),
+        (hollow(import, ""), "`shout`"),
+        (hollow(import, "-async"), "`shout`"),
+    ] {
+        let component = wat::parse_str(&text).expect("the text is WebAssembly");
+        std::fs::write(&file, component).expect("a file can be written");
+        let inspected = Cli::new(&["inspect"]).arg(&file).run();
+        assert_eq!(inspected.status.code(), Some(1), "{text}");
+        let served = Node::serve(&file).arg("--listen").arg("127.0.0.1:0").run();
+        let (_, refusal) = served
+            .stderr
+            .split_once(&format!("fanfare: {name}: "))
+            .unwrap_or_else(|| panic!("{text}: {}", served.stderr));
+        assert!(refusal.contains(why), "{why:?}: {refusal}");
+        // The same words, before all else.
+        let verdict = format!("{name} cannot be served, because it {refusal}size ");
+        assert!(
+            inspected.stdout.starts_with(&verdict),
+            "{verdict}\n{}",
+            inspected.stdout
+        );
+        assert_eq!(
+            inspected.stderr,
+            format!("fanfare: {name} cannot be served; what was printed first says why\n")
+        );
+    }
+}
+
+#[test]
 fn what_this_host_does_not_offer_is_told_with_what_could_provide_it() {
     let folder = tempfile::TempDir::with_prefix("fanfare-inspect-").expect("a temporary folder");
     let file = folder.path().join("guest.wasm");
     let text = "(component (import \"acme:billing/invoices@1.0.0\" (instance)))";
     let component = wat::parse_str(text).expect("the text is WebAssembly");
     std::fs::write(&file, component).expect("a file can be written");
-    let said = Cli::new(&["inspect"]).arg(&file).good();
+    let said = Cli::new(&["inspect"]).arg(&file).run().stdout;
     for part in [
-        "exports no handler",
-        "imports that this host does not offer\n  acme:billing/invoices@1.0.0:",
+        "imports what this host does not offer:\n  acme:billing/invoices@1.0.0:",
         "wac plug",
+        "exports no handler",
+        "\nimports\n  acme:billing/invoices@1.0.0, which this host does not offer\n",
     ] {
         assert!(said.contains(part), "{part:?}: {said}");
     }

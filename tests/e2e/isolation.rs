@@ -142,6 +142,10 @@ fn in_development_a_person_sees_the_trap_with_the_lines_of_the_source() {
     ] {
         assert!(page.text().contains(part), "{part:?}: {}", page.text());
     }
+    // What Rust does once it has panicked is no help to anybody, and its hint cannot be followed.
+    for part in ["panicking::", "abort", "RUST_BACKTRACE"] {
+        assert!(!page.text().contains(part), "{part:?}: {}", page.text());
+    }
     let line = node.wait_for_log("the handler trapped");
     assert!(
         line.contains("version=") && line.contains("app=hostile"),

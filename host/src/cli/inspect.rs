@@ -1,14 +1,16 @@
-//! `fanfare inspect`: what a component exports, imports and would need to be granted.
+//! `fanfare inspect`: whether a component can be served; what it exports, imports and would need to be granted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
+use tokio::runtime;
 
 use super::{line, size, tell};
 use crate::guest::{
-    check::Flavour,
-    inspect::{Grant, Inspection, inspect},
+    check::{Flavour, GuestError},
+    engine::{Guests, Instances},
+    inspect::{Grant, Inspection, inspect, try_out},
 };
 
 /// What to look at.
@@ -22,35 +24,69 @@ pub struct Inspect {
 impl Inspect {
     pub fn run(self) -> Result<()> {
         let found = inspect(&self.guest)?;
-        tell(format_args!("{}", self.guest.display()));
-        tell(format_args!("size     {}", size(found.size)));
-        tell(format_args!("version  {}", found.version));
-        tell(format_args!("world    {}", world(&found)));
-        for [field, name, version] in &found.producers {
-            let field = match field.as_str() {
-                "processed-by" => "made by",
-                other => other,
-            };
-            tell(format_args!(
-                "{}",
-                line(format!("{field:<8} {name} {version}").trim_end())
-            ));
+        let verdict = verdict(&self.guest)?;
+        let guest = self.guest.display();
+        match &verdict {
+            Ok(()) => tell(format_args!(
+                "{guest} can be served, if its `start` succeeds"
+            )),
+            Err(refusal) => {
+                let problem = refusal.problem();
+                let told = format!("{guest} cannot be served, because it {problem}");
+                for text in told.lines() {
+                    tell(format_args!("{}", line(text)));
+                }
+            }
         }
-        list("exports", found.shape.exports.iter().map(String::as_str));
-        let offered = found.imports().filter(|(_, missing)| missing.is_none());
-        list("imports", offered.map(|(name, _)| name));
-        let missing = found.imports().filter_map(|(_, missing)| missing);
-        list("imports that this host does not offer", missing);
-        list("has to be granted", found.grants().into_iter().map(grant));
-        Ok(())
+        describe(&found);
+        match verdict {
+            Ok(()) => Ok(()),
+            // That was said at length.
+            Err(_) => bail!("{guest} cannot be served; what was printed first says why"),
+        }
     }
+}
+
+/// Whether it can be served, as a node finds out.
+fn verdict(guest: &Path) -> Result<Result<(), GuestError>> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    // There will be none.
+    let instances = Instances {
+        blocking: 1,
+        asynchronous: 1,
+    };
+    let guests = Guests::new(instances, None, runtime.handle())?;
+    Ok(runtime.block_on(try_out(&guests, guest)))
+}
+
+fn describe(found: &Inspection) {
+    tell(format_args!("size     {}", size(found.size)));
+    tell(format_args!("version  {}", found.version));
+    tell(format_args!("world    {}", world(found)));
+    list("exports", found.shape.exports.iter().map(String::as_str));
+    let imports = found.imports().map(|(name, missing)| match missing {
+        None => name.to_owned(),
+        Some(_) => format!("{name}, which this host does not offer"),
+    });
+    list("imports", imports);
+    list("has to be granted", found.grants().into_iter().map(grant));
+    let made = found.producers.iter().map(|[field, name, version]| {
+        let field = match field.as_str() {
+            "processed-by" => "made by",
+            other => other,
+        };
+        format!("{field:<8} {name} {version}")
+    });
+    list("how it was made", made);
 }
 
 fn world(found: &Inspection) -> String {
     let world = match found.flavour() {
         Some(Flavour::Blocking) => "app: blocking, each call has an instance of its own",
         Some(Flavour::Asynchronous) => "app-async: asynchronous, many calls wait in one instance",
-        None => "none of this contract: it exports no handler, and cannot be served",
+        None => "none of this contract: it exports no handler",
     };
     match found.hooks().as_slice() {
         [] => world.to_owned(),
@@ -79,6 +115,6 @@ fn list(title: &str, lines: impl IntoIterator<Item = impl AsRef<str>>) {
     }
     tell(format_args!("\n{title}"));
     for text in lines {
-        tell(format_args!("  {}", line(text.as_ref().trim_start())));
+        tell(format_args!("  {}", line(text.as_ref().trim())));
     }
 }

@@ -38,7 +38,7 @@ enum Command {
     Apps(apps::Apps),
     /// Have an app of a running node serve a version that it served before
     Rollback(rollback::Rollback),
-    /// Say what a guest exports, imports and would need to be granted
+    /// Say whether a guest can be served, what it exports and imports, and what it would need to be granted
     Inspect(inspect::Inspect),
     /// Open many streams of an address, here or elsewhere, and say how they fare
     Bench(fanfare_load::Options),

@@ -157,7 +157,7 @@ impl fmt::Display for Failure {
         // What a guest says itself tells more than where it stood.
         if !self.stderr.is_empty() {
             write!(f, "\nThe last lines of its stderr:")?;
-            for line in self.stderr.iter().filter(|line| !line.is_empty()) {
+            for line in &self.stderr {
                 write!(f, "\n  {line}")?;
             }
         }

@@ -1,6 +1,6 @@
 //! What a component must be to serve as a guest. Every refusal says what was found and what to do about it.
 
-use std::{fs, io, path::Path, sync::Arc, thread, time::Duration};
+use std::{fmt, fs, io, path::Path, sync::Arc, thread, time::Duration};
 
 use thiserror::Error;
 use tokio::{task::spawn_blocking, time::timeout};
@@ -18,7 +18,8 @@ const SEALING_PAUSE: Duration = Duration::from_millis(50);
 /// The version of the contract, for messages.
 const CONTRACT: &str = "fanfare:sse@0.1.0";
 
-/// What the host offers: interfaces of a package, and the versions that are compatible.
+/// What the host offers: interfaces of a package, and the versions that are compatible. One that ends with a dot stands
+/// for all that begin so.
 const OFFERED: &[(&str, &[&str], &[&str])] = &[
     (
         "fanfare:sse",
@@ -55,6 +56,13 @@ const WASI_ASYNC: &str = "0.3.";
 /// How the interfaces that a guest exports begin, and what those of the asynchronous world have behind their names.
 const EXPORTS: &str = "fanfare:sse/";
 const ASYNC: &str = "-async";
+
+/// What exports the `main` of a program.
+const PROGRAM: &str = "wasi:cli/run";
+/// How what is no guest becomes one.
+const EXPORT: &str = "a Rust guest gets its exports from `fanfare_guest::export!`";
+const LIBRARY: &str = "it is a program with a `main`, and a guest is a library: in Rust one with \
+    `crate-type = [\"cdylib\"]` that gets its exports from `fanfare_guest::export!`";
 
 /// Which of the two worlds a guest is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,13 +124,12 @@ pub(super) enum Problem {
     #[error("imports what this host does not offer:\n{}", .0.join("\n"))]
     Imports(Vec<String>),
     #[error(
-        "exports no `{0}`, so it is no guest of the world `app` of {CONTRACT}, nor of `app-async`; a Rust guest gets its \
-         exports from `fanfare_guest::export!`"
+        "exports no `{0}`, so it is no guest of the world `app` of {CONTRACT}, nor of `app-async`; {1}"
     )]
-    Exports(String),
+    Exports(String, &'static str),
     #[error("does not fit {CONTRACT}: {0}")]
     Mismatch(String),
-    #[error("the compiler failed: {0}")]
+    #[error("cannot be compiled, because the compiler failed: {0}")]
     Compiler(String),
 }
 
@@ -146,6 +153,11 @@ impl GuestError {
             origin: origin.to_owned(),
             problem: Problem::Mismatch(format!("{error:#}")),
         }
+    }
+
+    /// What is wrong, of something that was named before.
+    pub fn problem(&self) -> impl fmt::Display {
+        &self.problem
     }
 }
 
@@ -243,10 +255,12 @@ fn shape(bytes: &[u8]) -> Result<Shape, Problem> {
     for (interface, function) in [("handler", "handle"), ("lifecycle", "start")] {
         if !exports(&shape, &flavour.export(interface)) {
             let name = flavour.export(interface);
-            return Err(Problem::Exports(format!(
-                "{}.{function}",
-                name.trim_start_matches(EXPORTS)
-            )));
+            let name = format!("{}.{function}", name.trim_start_matches(EXPORTS));
+            let remedy = match exports(&shape, PROGRAM) {
+                true => LIBRARY,
+                false => EXPORT,
+            };
+            return Err(Problem::Exports(name, remedy));
         }
     }
     Ok(shape)
@@ -285,10 +299,16 @@ pub(super) fn missing(import: &str, flavour: Flavour) -> Option<String> {
                         .to_owned()
                 }
                 Some(_) => return None,
-                None => format!(
-                    "the host offers version {} of it; build the guest against that",
-                    versions.join(" and ")
-                ),
+                None => {
+                    let versions: Vec<_> = versions
+                        .iter()
+                        .map(|version| version.trim_end_matches('.'))
+                        .collect();
+                    format!(
+                        "the host offers version {} of it; build the guest against that",
+                        versions.join(" and ")
+                    )
+                }
             }
         }
         Some(_) if package == "wasi:http" => {
@@ -334,7 +354,7 @@ mod tests {
     #[test]
     fn missing_imports_say_what_could_provide_them() {
         for (import, hint) in [
-            ("fanfare:sse/publishing@0.2.0", "version 0.1."),
+            ("fanfare:sse/publishing@0.2.0", "offers version 0.1 of it;"),
             ("fanfare:sse/publishing-async@0.1.0", "world `app-async`"),
             ("fanfare:sse/teleport@0.1.0", "no such interface"),
             ("wasi:http/incoming-handler@0.2.3", "fanfare:sse/handler"),
@@ -342,12 +362,43 @@ mod tests {
             ("wasi:clocks/monotonic-clock@0.3.0", "world `app-async`"),
             (
                 "wasi:clocks/monotonic-clock@0.4.0",
-                "version 0.2. and 0.3. of",
+                "version 0.2 and 0.3 of it;",
             ),
+            ("wasi:config/store@0.3.0", "version 0.2.0-rc.1 of it;"),
             ("acme:billing/invoices", "wac plug"),
         ] {
             let line = missing(import, Flavour::Blocking).unwrap();
             assert!(line.contains(import) && line.contains(hint), "{line}");
         }
+    }
+
+    #[test]
+    fn a_program_is_told_how_it_becomes_a_guest() {
+        // A component that exports an instance with nothing in it (component-model design, Binary.md): a section of
+        // instances, and one of exports.
+        let component = |name: &str| {
+            let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+            component.extend([5, 3, 1, 1, 0]);
+            let [size, length] = [name.len() + 6, name.len()].map(|n| u8::try_from(n).unwrap());
+            component.extend([11, size, 1, 0, length]);
+            component.extend(name.as_bytes());
+            component.extend([5, 0, 0]);
+            component
+        };
+        let refused = |name: &str| shape(&component(name)).unwrap_err().to_string();
+        let program = refused("wasi:cli/run@0.2.0");
+        for part in [
+            "exports no `handler.handle`",
+            "a `main`",
+            "cdylib",
+            "export!",
+        ] {
+            assert!(program.contains(part), "{part:?}: {program}");
+        }
+        let library = refused("acme:billing/invoices@1.0.0");
+        assert!(
+            library.ends_with(EXPORT) && !library.contains("main"),
+            "{library}"
+        );
     }
 }

@@ -1,5 +1,5 @@
 //! What a component says of itself, without compiling it: what it exports and imports, who made it, and what it would
-//! have to be granted.
+//! have to be granted. And whether it can be served, for which it is compiled.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -9,7 +9,14 @@ use wasmparser::{
 };
 
 use super::{
-    check::{self, Flavour, GuestError, Problem},
+    bindings::{
+        AppIndices, asynchronous::AppAsyncIndices, asynchronous_hooks::DisconnectHooksAsyncIndices,
+        asynchronous_occupancy::OccupancyHooksAsyncIndices, hooks::DisconnectHooksIndices,
+        occupancy::OccupancyHooksIndices,
+    },
+    check::{self, Checked, Flavour, GuestError, Problem},
+    engine::Guests,
+    imports,
     shape::Shape,
     version::VersionId,
 };
@@ -46,6 +53,42 @@ pub fn inspect(path: &Path) -> Result<Inspection, GuestError> {
         read(&bytes).map_err(|error| Problem::Compile(error.to_string()))
     });
     inspected.map_err(|problem| GuestError::of_file(path, problem))
+}
+
+/// Whether a file can be served: all is done that is done there before anything of the guest runs.
+pub async fn try_out(guests: &Guests, path: &Path) -> Result<(), GuestError> {
+    let bytes = std::fs::read(path).map_err(|error| GuestError::unreadable(path, error))?;
+    let origin = path.display().to_string();
+    let guest = check::compile(guests, origin.clone(), bytes.into()).await?;
+    link(guests, &guest).map_err(|error| GuestError::mismatch(&origin, &error))
+}
+
+/// Links a component as [`Code`](super::code::Code) does, and keeps nothing of it.
+fn link(guests: &Guests, guest: &Checked) -> wasmtime::Result<()> {
+    let (engine, hooks) = (guests.engine(guest.flavour), guest.hooks);
+    match guest.flavour {
+        Flavour::Blocking => {
+            let pre = imports::linker(engine)?.instantiate_pre(&guest.component)?;
+            AppIndices::new(&pre)?;
+            if hooks.disconnect {
+                DisconnectHooksIndices::new(&pre)?;
+            }
+            if hooks.occupancy {
+                OccupancyHooksIndices::new(&pre)?;
+            }
+        }
+        Flavour::Asynchronous => {
+            let pre = imports::linker_async(engine)?.instantiate_pre(&guest.component)?;
+            AppAsyncIndices::new(&pre)?;
+            if hooks.disconnect {
+                DisconnectHooksAsyncIndices::new(&pre)?;
+            }
+            if hooks.occupancy {
+                OccupancyHooksAsyncIndices::new(&pre)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn read(bytes: &[u8]) -> Result<Inspection, BinaryReaderError> {

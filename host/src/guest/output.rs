@@ -27,6 +27,9 @@ use super::{
 const LINE_BYTES: usize = 8 * 1024;
 /// The last lines of stderr that a development server shows with a trap.
 const TAIL_LINES: usize = 20;
+/// How the line begins by which Rust ends the message of a panic. It asks for a variable that nobody can set for a guest,
+/// and the backtrace comes with the trap.
+const BACKTRACE_NOTE: &str = "note: run with `RUST_BACKTRACE=1`";
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,9 +88,7 @@ impl Output {
     /// Logs what was written without a line ending. To be called when the call is over.
     pub fn finish(&self) {
         let line = std::mem::take(&mut self.buffer.lock().line);
-        if !line.is_empty() {
-            self.log(&line);
-        }
+        self.log(&line);
     }
 
     fn log_lines(&self, bytes: &[u8]) {
@@ -108,8 +109,17 @@ impl Output {
         }
     }
 
+    /// Whether a line tells nobody anything: Rust begins the message of a panic with an empty one.
+    fn is_idle(&self, line: &str) -> bool {
+        let is_note = self.stream == Stream::Stderr && line.starts_with(BACKTRACE_NOTE);
+        is_note || line.trim().is_empty()
+    }
+
     fn log(&self, line: &[u8]) {
         let line = String::from_utf8_lossy(line);
+        if self.is_idle(&line) {
+            return;
+        }
         let line = self.log.loggable(line.trim_end_matches('\r'));
         let room = self.log.room();
         let scope = self.buffer.lock().scope.clone();
@@ -218,5 +228,30 @@ mod tests {
         );
         output.log_lines(&b"y\n".repeat(100));
         assert_eq!(output.tail().len(), TAIL_LINES);
+    }
+
+    #[test]
+    fn what_tells_nobody_anything_is_left_out() {
+        let log = GuestLog::new(std::iter::empty(), 1000, Arc::default());
+        let output = Output::new(Stream::Stderr, Scope::of_test(), Arc::new(log));
+        output.log_lines(b"\nthread 'main' panicked at src/lib.rs:1:1:\noh no\r\n\r\n \t\n");
+        output.log_lines(b"note: run with `RUST_BACKTRACE=1` ");
+        output.log_lines(b"environment variable to display a backtrace\n");
+        output.log_lines(b"note: run with care\n  ");
+        output.finish();
+        assert_eq!(
+            output.tail(),
+            [
+                "thread 'main' panicked at src/lib.rs:1:1:",
+                "oh no",
+                "note: run with care"
+            ]
+        );
+        // On stdout it is what the guest wanted to say.
+        let stdout = Output {
+            stream: Stream::Stdout,
+            ..output
+        };
+        assert!(!stdout.is_idle(BACKTRACE_NOTE) && stdout.is_idle(" \r"));
     }
 }

@@ -5,9 +5,11 @@
 //! threads that compile guests, when the first of its calls has trapped.
 //!
 //! - [`bounds`]: what of it is not read, because it was made to do harm.
+//! - [`panicked`]: what of a backtrace is what Rust does once a guest has panicked.
 //! - [`text`]: texts that do not become as long as a guest likes.
 
 mod bounds;
+mod panicked;
 mod text;
 
 use std::{
@@ -172,7 +174,10 @@ impl Source {
             return write!(text, "{trap:?}");
         };
         text.write_str(BACKTRACE)?;
-        for (number, frame) in backtrace.frames().iter().enumerate() {
+        let frames = backtrace.frames();
+        let functions = frames.iter().map_while(|frame| frame.func_name());
+        let left_out = panicked::depth(functions.map(demangled));
+        for (number, frame) in frames[left_out..].iter().enumerate() {
             self.write_frame(text, number, frame)?;
         }
         text.write_str("\n\nCaused by:")?;
