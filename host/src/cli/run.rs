@@ -1,13 +1,13 @@
 //! A node: from a configuration to its end.
 
 use std::{
-    io,
+    io, mem,
     pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use futures_util::future::join_all;
 use tokio::{
     runtime::{self, Handle, Runtime},
@@ -39,6 +39,9 @@ use crate::{
 /// What sockets have to carry what was said last, where the time of the drain is up. It is over as soon as all are closed.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Signals within this time are one: a terminal and who started the node may both pass it on.
+const ONE_SIGNAL: Duration = Duration::from_millis(200);
+
 /// Runs what a command does on the threads of the host.
 pub fn to_the_end(log: &config::Log, main: impl Future<Output = Result<()>>) -> Result<()> {
     telemetry::install(log)?;
@@ -47,8 +50,9 @@ pub fn to_the_end(log: &config::Log, main: impl Future<Output = Result<()>>) -> 
     }
     let host = threads("fanfare")?;
     let ended = host.block_on(main);
-    // What still runs after the drain has had its time.
-    host.shutdown_background();
+    // What still runs has had its time, and ends with the process. It is not told before: a guest that waits would find
+    // its timers gone.
+    mem::forget(host);
     ended
 }
 
@@ -97,6 +101,11 @@ pub async fn node<F: Future<Output = ()>>(
         development: config.node.development,
     };
     info!(%address, "listening");
+    if apps.is_empty() {
+        warn!(
+            "no app is configured: whatever is asked for is not found; an app is a section `[apps.NAME]`"
+        );
+    }
     let serve_admin = async {
         if let (Some(listener), Some(config)) = (&admin, &config.admin) {
             let admin = admin::Admin::new(config, node.clone(), delivery, started, deploys.clone());
@@ -144,10 +153,21 @@ pub async fn node<F: Future<Output = ()>>(
         _ = async { tokio::join!(&mut serve, meanwhile) } => {}
         () = told => {}
     }
+    let told = Instant::now();
+    let told_again = async {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if told.elapsed() > ONE_SIGNAL {
+                return;
+            }
+        }
+    };
     tokio::select! {
         _ = async { tokio::join!(serve, shut_down) } => info!("shut down"),
-        _ = terminate.recv() => warn!("ended before all was shut down"),
-        _ = interrupt.recv() => warn!("ended before all was shut down"),
+        () = told_again => bail!("ended by a second signal before all was shut down"),
     }
     Ok(())
 }
