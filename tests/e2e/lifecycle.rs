@@ -130,7 +130,7 @@ fn every_reason_is_told(flavour: Flavour) {
         json!({ "channels": ["news"], "reason": "Closed", "times": 1 })
     );
 
-    node.listen("unregistered", json!([["upgrade"]])).wait_end();
+    node.listen("unregistered", json!([["upgrade"]])).rest();
     assert_eq!(
         reason("unregistered"),
         json!({ "channels": [], "reason": "Closed", "times": 1 })

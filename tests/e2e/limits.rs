@@ -184,6 +184,20 @@ fn what_is_left_out_of_the_log_is_counted() {
 }
 
 #[test]
+fn the_log_says_once_in_a_while_that_clients_are_turned_away() {
+    let node = hostile("connections = 1");
+    let _open = node.events("/upgrade");
+    for _ in 0..3 {
+        assert_eq!(node.get("/upgrade").status(), 503);
+    }
+    let told = "clients are turned away: the app's limit `limits.connections` is reached";
+    let line = node.wait_for_log(told);
+    assert!(line.contains("app=\"hostile\""), "{line}");
+    let ended = node.stop();
+    assert_eq!(ended.stderr.matches(told).count(), 1, "{}", ended.stderr);
+}
+
+#[test]
 fn a_call_within_its_limits_reaches_none() {
     let node = hostile("");
     assert_eq!(node.get("/well").text(), "well");

@@ -25,6 +25,7 @@ in_both_flavours!(
     closing_delivers_what_was_sent_before,
     removal_from_the_last_channel_closes,
     a_stream_outlives_its_handler_unless_it_hears_nothing,
+    in_development_a_stream_that_nothing_was_done_with_says_so,
     many_streams_hear_one_event,
 );
 
@@ -271,6 +272,27 @@ fn a_stream_outlives_its_handler_unless_it_hears_nothing(flavour: Flavour) {
     assert_eq!(left.wait_end(), End::Complete);
     node.publish("news", "still here");
     assert_eq!(kept.next_event().data, "still here");
+}
+
+fn in_development_a_stream_that_nothing_was_done_with_says_so(flavour: Flavour) {
+    let node = flavour.start();
+    let mut unused = node.listen("unused", json!([["upgrade"]]));
+    let told = unused.next_event();
+    assert_eq!(told.event_type, "fanfare-error");
+    assert!(
+        told.data.contains("registered with no channel"),
+        "{}",
+        told.data
+    );
+    assert_eq!(unused.wait_end(), End::Complete);
+    node.wait_for_log("registered with no channel");
+
+    // Who closes it has done something, and in production the client is not to know.
+    let mut closed = node.listen("closed", json!([["upgrade"], ["close"]]));
+    assert_eq!(closed.next_item(), Err(End::Complete));
+    let node = flavour.configured("");
+    let mut unused = node.listen("unused", json!([["upgrade"]]));
+    assert_eq!(unused.next_item(), Err(End::Complete));
 }
 
 fn many_streams_hear_one_event(flavour: Flavour) {

@@ -2,10 +2,7 @@
 
 use wasmtime::component::ResourceTableError;
 
-use super::{
-    bindings::fanfare::sse::errors::Error,
-    limits::{Limit, Reached},
-};
+use super::{bindings::fanfare::sse::errors::Error, limits::Limit, shared::Shared};
 use crate::{
     broker::{BrokerError, publisher::PublisherError},
     event::EventError,
@@ -49,11 +46,11 @@ impl HostError {
     }
 
     /// What the generated bindings ask for: an error for the guest, or a trap. Counts the limits that were reached.
-    pub fn into_contract(self, reached: &Reached) -> wasmtime::Result<Error> {
+    pub fn into_contract(self, shared: &Shared) -> wasmtime::Result<Error> {
         match self {
             Self::Guest(error) => Ok(error),
             Self::Limited(limit, text) => {
-                reached.count(limit);
+                shared.reach(limit);
                 Ok(Error::Limited(text))
             }
             Self::Trap(trap) => Err(trap),

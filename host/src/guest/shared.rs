@@ -1,6 +1,11 @@
 //! What all calls of an app share on this node: hub, publishers, registry, grants and variables.
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -9,7 +14,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use super::{
     brokers::Brokers,
     error::HostError,
-    limits::{AppMemory, Reached},
+    limits::{AppMemory, Limit, Reached},
     log::GuestLog,
     outgoing::Outgoing,
     registry::Registry,
@@ -25,6 +30,9 @@ use crate::{
 const MAX_PUBLISHERS: usize = 100;
 /// The longest sync channel, in bytes.
 const SYNC_CHANNEL_BYTES: usize = 255;
+
+/// How often the log is told that clients are turned away.
+const TURNED_AWAY_EVERY: Duration = Duration::from_secs(60);
 
 /// What all calls of an app share.
 pub struct Shared {
@@ -42,6 +50,8 @@ pub struct Shared {
     pub log: Arc<GuestLog>,
     /// How often each of the app's limits was reached.
     pub reached: Arc<Reached>,
+    /// When the log was last told that clients are turned away, for each limit that does so.
+    turned_away: Mutex<HashMap<&'static str, Instant>>,
     /// The memory of its instances.
     pub memory: Arc<AppMemory>,
     /// What the app may use.
@@ -125,6 +135,7 @@ impl Shared {
             variables: variables.collect(),
             log: Arc::new(log),
             reached,
+            turned_away: Mutex::default(),
             memory: Arc::new(AppMemory::new(memory as usize)),
             limits: app.limits.clone(),
             instances: app.instances.clone(),
@@ -139,6 +150,29 @@ impl Shared {
         };
         let happenings = Happenings { ended, publishers };
         (shared, happenings)
+    }
+
+    /// Counts that a limit was reached. Where clients are turned away for it, the log says so now and then: no call of a
+    /// guest has failed, so nothing else does.
+    pub fn reach(&self, limit: Limit) {
+        self.reached.count(limit);
+        if !matches!(limit, Limit::Calls | Limit::Connections) {
+            return;
+        }
+        let now = Instant::now();
+        let mut told = self.turned_away.lock();
+        let last = told.get(limit.name());
+        if last.is_some_and(|last| now.duration_since(*last) < TURNED_AWAY_EVERY) {
+            return;
+        }
+        told.insert(limit.name(), now);
+        drop(told);
+        tracing::warn!(
+            app = self.name,
+            "clients are turned away: the app's limit `limits.{}` is reached; `fanfare_limits_reached_total` counts how \
+             often",
+            limit.name()
+        );
     }
 
     /// The app's publisher on this node alone.

@@ -5,7 +5,10 @@ use std::{
     net::IpAddr,
     num::NonZero,
     pin::pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -95,6 +98,8 @@ pub struct Connection {
     hub: Hub,
     id: ConnectionId,
     last_event_id: Option<Arc<str>>,
+    /// It was registered with a channel, or an event was sent to it.
+    was_used: AtomicBool,
     end: Arc<End>,
 }
 
@@ -156,6 +161,7 @@ impl Connection {
             hub,
             id,
             last_event_id,
+            was_used: AtomicBool::new(false),
             end,
         }
     }
@@ -173,6 +179,15 @@ impl Connection {
     /// The last event that the client heard before it came back.
     pub fn last_event_id(&self) -> Option<&str> {
         self.last_event_id.as_deref()
+    }
+
+    /// Whether it was ever registered with a channel, or sent an event.
+    pub fn was_used(&self) -> bool {
+        self.was_used.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_used(&self) {
+        self.was_used.store(true, Ordering::Relaxed);
     }
 
     /// Whether it has not ended.

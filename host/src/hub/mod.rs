@@ -245,6 +245,7 @@ impl Hub {
     /// Sends an event to one connection alone. It is in no history.
     pub fn send(&self, connection: &Connection, event: &Event) -> Result<(), HubError> {
         let rest = event.encode_after_id();
+        connection.set_used();
         // Under the lock, so that an event which was published before is also heard before.
         let mut state = self.lock();
         let state = &mut *state;

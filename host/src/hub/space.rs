@@ -74,6 +74,7 @@ impl Space {
         let number = state.members.find(connection.id());
         let member = number.and_then(|number| state.members.get_mut(number));
         let member = member.ok_or(HubError::Closed)?;
+        connection.set_used();
         let known = state.channels.find(self.number, channel);
         if known.is_some_and(|known| member.channels.contains(&known)) {
             return Ok(true);

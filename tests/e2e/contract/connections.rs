@@ -56,7 +56,7 @@ fn ids_of_connections_differ(flavour: Flavour) {
     let node = flavour.start();
     let mut ids: Vec<_> = (0..20)
         .map(|n| {
-            node.listen(&n.to_string(), json!([["upgrade"]])).wait_end();
+            node.listen(&n.to_string(), json!([["upgrade"]])).rest();
             node.connection(&n.to_string())
         })
         .collect();

@@ -24,6 +24,11 @@ use crate::{
     hub::connection::CloseReason,
 };
 
+/// What is told, in development, of a handler that has upgraded its request and done nothing else.
+const UNUSED: &str = "the handler returned, and the stream ended: it was registered with no channel, and nothing was sent \
+                      to it; `publisher.register` it with a channel, or let the handler go on for as long as it has \
+                      something to send";
+
 impl App {
     /// Has a request handled. Returns as soon as there is an answer; the handler may go on after it.
     pub async fn handle(self: &Arc<Self>, incoming: Incoming) -> Answer {
@@ -65,7 +70,7 @@ impl App {
                 return Ok(room);
             }
         }
-        self.shared.reached.count(Limit::Calls);
+        self.shared.reach(Limit::Calls);
         let calls = limits.calls;
         Err(format!("the app's limit `calls` of {calls} is reached"))
     }
@@ -110,6 +115,7 @@ impl App {
             }
             Err(failure) => Some(format!("the handler {failure}")),
         };
+        let is_well = problem.is_none();
         if let Some(problem) = problem {
             let problem = self.shared.loggable(&problem);
             self.report(&scope, &problem);
@@ -119,6 +125,10 @@ impl App {
             // A call that was stopped did not get there.
             connection.release();
             if self.shared.hub.channels(&connection).is_empty() {
+                if is_well && self.development && connection.is_open() && !connection.was_used() {
+                    scope.log(|| warn!("{UNUSED}"));
+                    self.tell_client(&request, UNUSED.into());
+                }
                 // It hears nothing and nobody can send to it any more: the handle is gone with the call.
                 self.shared.hub.close(&connection, CloseReason::Closed);
             }

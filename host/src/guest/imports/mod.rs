@@ -69,6 +69,6 @@ fn behind<T, R: Clone + 'static>(
 
 impl sse::errors::Host for State {
     fn convert_error(&mut self, error: HostError) -> wasmtime::Result<Error> {
-        error.into_contract(&self.shared.reached)
+        error.into_contract(&self.shared)
     }
 }
