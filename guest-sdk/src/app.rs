@@ -22,9 +22,10 @@ pub trait App {
     /// Only one that hears no channel when its handler has returned is closed, since nobody could send to it any more.
     ///
     /// An error is logged. If nothing was answered by then, the client gets a 500; a stream that was opened by then goes
-    /// on, so a handler that wants it to end with the error calls [`Connection::close`](crate::Connection::close). Two
-    /// errors are no mistakes and not logged as such: [`Closed`](crate::Error::Closed) after the answer, because clients
-    /// leave, and any error after the host has answered by itself, as [`Request::upgrade`] may.
+    /// on, so a handler that wants it to end with the error calls [`Connection::close`](crate::Connection::close). Some
+    /// errors are no mistakes and not logged as such: [`Closed`](crate::Error::Closed) and
+    /// [`NotFound`](crate::Error::NotFound) once the client has left or the stream has ended, because clients leave, and
+    /// any error after the host has answered by itself, as [`Request::upgrade`] may.
     fn handle(request: Request) -> Result<()>;
 }
 
@@ -37,8 +38,8 @@ pub trait Disconnected {
 }
 
 /// An optional hook beside [`App`]: export it with `export!(MyApp, occupancy)`, or `export!(MyApp, disconnected, occupancy)`
-/// where both are wanted. It is the place to begin and to end what is only worth doing while somebody hears it, such as
-/// reading a feed.
+/// where both are wanted, in any order. It is the place to begin and to end what is only worth doing while somebody hears
+/// it, such as reading a feed.
 ///
 /// What is told is what the host has found at that moment: a channel that is vacated and occupied again at once may be told
 /// of neither. Over a broker that knows who hears a channel at other nodes, one node of all is told; over any other, each
@@ -51,7 +52,7 @@ pub trait Occupancy {
     fn channel_vacated(publisher: Publisher, channel: String);
 }
 
-/// Makes an [`App`] the component's exports; once in every guest.
+/// Makes an [`App`] the component's exports; once in every guest. A hook that is not named here is never called.
 ///
 /// ```
 /// use fanfare_guest::{App, Disconnected, Disconnection, Request, Response, Result, export};
@@ -71,6 +72,27 @@ pub trait Occupancy {
 /// }
 ///
 /// export!(Chat, disconnected); // or export!(Chat), for an app without the hook
+/// ```
+///
+/// Two hooks are named in any order:
+///
+/// ```
+/// # use fanfare_guest::{App, Disconnected, Disconnection, Occupancy, Publisher, Request, Result, export};
+/// # struct Chat;
+/// # impl App for Chat {
+/// #     fn handle(_: Request) -> Result<()> {
+/// #         Ok(())
+/// #     }
+/// # }
+/// # impl Disconnected for Chat {
+/// #     fn disconnected(_: Disconnection) {}
+/// # }
+/// # impl Occupancy for Chat {
+/// #     fn channel_occupied(_: Publisher, _: String) {}
+/// #     fn channel_vacated(_: Publisher, _: String) {}
+/// # }
+/// # export!(Chat, disconnected, occupancy);
+/// export!(Chat, occupancy, disconnected); // or export!(Chat, disconnected, occupancy)
 /// ```
 #[macro_export]
 macro_rules! export {
@@ -102,6 +124,9 @@ macro_rules! export {
     ($app:ty, disconnected, occupancy) => {
         $crate::export!($app, disconnected);
         $crate::export!(@occupancy $app);
+    };
+    ($app:ty, occupancy, disconnected) => {
+        $crate::export!($app, disconnected, occupancy);
     };
     (@occupancy $app:ty) => {
         #[cfg(target_family = "wasm")]

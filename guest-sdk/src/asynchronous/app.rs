@@ -102,6 +102,9 @@ macro_rules! __export_asynchronous {
         $crate::__export_asynchronous!($app, disconnected);
         $crate::__export_asynchronous!(@occupancy $app);
     };
+    ($app:ty, occupancy, disconnected) => {
+        $crate::__export_asynchronous!($app, disconnected, occupancy);
+    };
     (@occupancy $app:ty) => {
         #[cfg(target_family = "wasm")]
         const _: () = {
