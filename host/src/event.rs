@@ -356,6 +356,38 @@ mod tests {
     }
 
     #[test]
+    fn the_page_about_the_contract_shows_these_bytes() {
+        let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/contract.md"));
+        let (_, table) = page.split_once("| event | bytes |\n|---|---|\n").unwrap();
+        let (table, _) = table.split_once("\n\n").unwrap();
+        let list = Event::new(Data::Json(r#"["a","b"]"#.into()), LIMIT)
+            .unwrap()
+            .with_id("list-1".into(), IdForm::Plain)
+            .unwrap()
+            .with_type("list".into())
+            .unwrap()
+            .with_retry(Some(1500));
+        let blanks = text("  blanks  ").with_id("a b/1".into(), IdForm::Any);
+        let untyped = text("x").with_type(String::new());
+        let bytes = [
+            wire(&text("hello")),
+            wire(&text("one\ntwo\r\nthree\rfour\n")),
+            wire(&text("")),
+            wire(&list),
+            wire(&blanks.unwrap()),
+            wire(&untyped.unwrap()),
+            PING.to_owned(),
+            retry_block(1457),
+        ];
+        let rows: Vec<&str> = table.lines().collect();
+        assert_eq!(rows.len(), bytes.len(), "{table}");
+        for (row, bytes) in rows.iter().zip(bytes) {
+            let cell = format!(" | `{}`", bytes.replace('\n', "\\n"));
+            assert!(row.contains(&cell), "{row:?} has no {cell:?}");
+        }
+    }
+
+    #[test]
     fn refuses_ids_that_would_break_the_stream_or_cost_a_preflight() {
         for (id, form) in [
             ("", IdForm::Plain),

@@ -18,11 +18,16 @@ use crate::{load::Load, plan::Plan, report::Report, target::Target};
 /// How often it is looked whether it is time to end.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// What is said of [`Options::target`]. To clap the three characters of the placeholder are a line break, so a style
+/// stands among them: bold, and plain again.
+const TARGET: &str = "Where streams are opened, such as http://127.0.0.1:8080/events; {\u{1b}[1mn\u{1b}[0m} becomes the \
+                      number of the stream";
+
 /// Which streams to open, and for how long.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// Where streams are opened, such as http://127.0.0.1:8080/events; {n} becomes the number of the stream
-    #[arg(value_name = "URL")]
+    /// Where streams are opened.
+    #[arg(value_name = "URL", help = TARGET)]
     pub target: Target,
     /// How many streams
     #[arg(long, short = 'n', default_value_t = 100, value_name = "NUMBER")]
@@ -125,7 +130,7 @@ fn header(line: &str) -> Result<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
 
@@ -158,6 +163,15 @@ mod tests {
         assert!(parse("https://127.0.0.1/").is_err());
         assert!(parse("http://127.0.0.1/ --in-flight 0").is_err());
         assert!(parse("http://127.0.0.1/ -H nothing").is_err());
+    }
+
+    #[test]
+    fn the_help_shows_the_placeholder() {
+        let help = Command::command().render_help().to_string();
+        assert!(
+            help.contains("/events; {n} becomes the number of the stream"),
+            "{help}"
+        );
     }
 
     #[test]

@@ -28,25 +28,30 @@ fn page(text: &str) -> String {
         true => String::new(),
         false => format!("<pre>{}</pre>\n", escaped(more)),
     };
-    let (what, hint) = (escaped(what), hint(text));
+    let hint = hint(text).map_or_else(String::new, |hint| format!("<p>{hint}</p>\n"));
+    let what = escaped(what);
     format!(
         "<!doctype html>\n<meta charset=\"utf-8\">\n<title>The app failed</title>\n\
          <style>body {{ font: 1rem/1.5 system-ui, sans-serif; margin: 3rem auto; max-width: 60rem; padding: 0 1rem }}\n\
          pre {{ background: #f4f4f5; overflow: auto; padding: 1rem }}</style>\n\
-         <h1>The app failed</h1>\n<p>{what}</p>\n{more}<p>{hint}</p>\n"
+         <h1>The app failed</h1>\n<p>{what}</p>\n{more}{hint}"
     )
 }
 
-/// What may help whoever writes the guest.
-fn hint(text: &str) -> &'static str {
-    if text.contains("limit `") {
+/// What may help whoever writes the guest. Nothing in production, where the text is for any client and names the log.
+fn hint(text: &str) -> Option<&'static str> {
+    if text.contains("The log has more") {
+        return None;
+    }
+    let hint = if text.contains("limit `") {
         "The limit is one of the app’s: <code>limits</code> in its part of <code>fanfare.toml</code>."
     } else if text.contains("wasm backtrace") && !text.contains(".rs:") {
         "A guest that is built with debug information, such as by <code>cargo build</code> without \
          <code>--release</code>, shows the lines of its source here."
     } else {
         "The log of the server has this too, and what else the guest has printed."
-    }
+    };
+    Some(hint)
 }
 
 fn escaped(text: &str) -> String {
@@ -68,12 +73,11 @@ mod tests {
 
     use super::*;
 
-    async fn shown(accept: &'static str) -> (String, String) {
+    const TRAP: &str = "the handler trapped\nat <script>alert(1)</script>";
+
+    async fn shown(text: &str, accept: &'static str) -> (String, String) {
         let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
-        let response = failure(
-            "the handler trapped\nat <script>alert(1)</script>",
-            &headers,
-        );
+        let response = failure(text, &headers);
         assert_eq!(response.status(), 500);
         let media = response.headers()[header::CONTENT_TYPE]
             .to_str()
@@ -85,7 +89,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_person_sees_a_page_in_which_nothing_of_the_guest_is_markup() {
-        let (media, page) = shown("text/html,application/xhtml+xml;q=0.9").await;
+        let (media, page) = shown(TRAP, "text/html,application/xhtml+xml;q=0.9").await;
         assert_eq!(media, "text/html; charset=utf-8");
         assert!(page.contains("<p>the handler trapped</p>"), "{page}");
         assert!(
@@ -95,8 +99,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_log_is_named_once() {
+        let (_, page) = shown(TRAP, "text/html").await;
+        assert!(
+            page.contains("<p>The log of the server has this too"),
+            "{page}"
+        );
+        // As in production.
+        let text = "The app failed. The log has more under request 0123456789abcdef.";
+        let (_, page) = shown(text, "text/html").await;
+        assert!(page.ends_with(&format!("<p>{text}</p>\n")), "{page}");
+    }
+
+    #[tokio::test]
     async fn a_program_sees_the_text() {
-        let (media, text) = shown("*/*").await;
+        let (media, text) = shown(TRAP, "*/*").await;
         assert_eq!(media, "text/plain; charset=utf-8");
         assert!(
             text.starts_with("the handler trapped\nat <script>"),
