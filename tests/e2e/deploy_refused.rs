@@ -459,7 +459,7 @@ fn only_an_admin_listener_is_sent_the_token() {
         let asked = stranger.accept();
         assert_eq!(asked.line, "GET /apps HTTP/1.1");
         assert_eq!(asked.header("authorization"), Some(BEARER));
-        asked.answer("200 OK", &[], "{\"apps\":[]}");
+        asked.answer("200 OK", &["fanfare-admin: 1"], "{\"apps\":[]}");
         command.join().expect("it is answered");
     });
 }

@@ -1,6 +1,12 @@
 //! The admin listener of a running node, as the commands ask it.
 
-use std::{fmt, fs, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    env::{self, VarError},
+    fmt, fs,
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
@@ -10,7 +16,11 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::{net::TcpStream, runtime, time::timeout};
+use tokio::{
+    net::{TcpStream, ToSocketAddrs},
+    runtime,
+    time::timeout,
+};
 use url::Url;
 
 use super::lines;
@@ -128,16 +138,22 @@ impl NodeArgs {
                 let source = format!("the file {} (`--token-file`)", file.display());
                 Some(Token::new(text.trim(), source)?)
             }
-            None => match std::env::var(ADMIN_TOKEN) {
+            None => match env::var(ADMIN_TOKEN) {
                 Ok(token) if !token.is_empty() => {
                     Some(Token::new(&token, format!("the variable {ADMIN_TOKEN}"))?)
+                }
+                Err(VarError::NotUnicode(_)) => {
+                    bail!(
+                        "what the variable {ADMIN_TOKEN} holds is no token: {}",
+                        AdminError::Token
+                    )
                 }
                 _ => None,
             },
         };
         if token.is_some() && !is_this_machine(&authority) {
             eprintln!(
-                "warning: the node's token goes to http://{authority} in clear, for whoever listens on the way; go \
+                "warning: the node's token would go to http://{authority} in clear, for whoever listens on the way; go \
                  through a tunnel, such as `ssh -L 9090:127.0.0.1:9090 NODE`"
             );
         }
@@ -262,7 +278,13 @@ impl NodeClient {
                 .await
                 .with_context(late)?
         });
-        let (status, body) = asked?;
+        let (status, is_admin, body) = asked?;
+        if !is_admin {
+            bail!(
+                "what answers at {} is no admin listener of a node; {ELSEWHERE}",
+                self.place()
+            );
+        }
         if status != StatusCode::OK {
             let reason = String::from_utf8_lossy(&body).trim().to_owned();
             let reason = match reason.as_str() {
@@ -296,9 +318,9 @@ impl NodeClient {
     /// without the token, and nothing more.
     async fn reach(&self) -> Result<SendRequest<Full<Bytes>>> {
         let place = self.place();
-        let elsewhere = "that is where `admin.address` of its fanfare.toml, or `--admin`, says, such as \
-                         http://127.0.0.1:9090, and not where its apps are";
-        let mut sender = open(self.connect().await?).await?;
+        let socket = self.connect(&self.authority).await?;
+        let address = socket.peer_addr()?;
+        let mut sender = open(socket).await?;
         // Without a body, so the connection is free again after the head.
         let request = Request::head(health::LIVE)
             .header(header::HOST, &self.authority)
@@ -307,27 +329,27 @@ impl NodeClient {
         let shown = shown.with_context(|| {
             format!(
                 "what listens at {place} has not answered within {SHOW:?} as the admin listener of a node does; \
-                 {elsewhere}"
+                 {ELSEWHERE}"
             )
         })?;
         let shown = shown.with_context(|| {
             format!(
-                "what listens at {place} does not answer as the admin listener of a node does; {elsewhere}"
+                "what listens at {place} does not answer as the admin listener of a node does; {ELSEWHERE}"
             )
         })?;
         if !shown.headers().contains_key(admin::MARK) {
-            bail!("what answers at {place} is no admin listener of a node; {elsewhere}");
+            bail!("what answers at {place} is no admin listener of a node; {ELSEWHERE}");
         }
-        // A proxy may close it after every answer.
+        // A proxy may close it after every answer. Then to the same address: the name may have others.
         match timeout(SHOW, sender.ready()).await {
             Ok(Ok(())) => Ok(sender),
-            _ => open(self.connect().await?).await,
+            _ => open(self.connect(address).await?).await,
         }
     }
 
-    async fn connect(&self) -> Result<TcpStream> {
+    async fn connect(&self, to: impl ToSocketAddrs) -> Result<TcpStream> {
         let place = self.place();
-        let connecting = timeout(CONNECT, TcpStream::connect(&self.authority));
+        let connecting = timeout(CONNECT, TcpStream::connect(to));
         let connected = connecting
             .await
             .with_context(|| format!("{place} does not answer"))?;
@@ -350,18 +372,25 @@ async fn open(socket: TcpStream) -> Result<SendRequest<Full<Bytes>>> {
 async fn exchange(
     mut sender: SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes)> {
+) -> Result<(StatusCode, bool, Bytes)> {
     let response = sender
         .send_request(request)
         .await
         .context("the node ended the connection before it answered")?;
-    let status = response.status();
+    let (status, is_admin) = (
+        response.status(),
+        response.headers().contains_key(admin::MARK),
+    );
     let body = Limited::new(response.into_body(), ANSWER_BYTES)
         .collect()
         .await;
     let body = body.map_err(|error| anyhow!("the node's answer broke off: {error}"))?;
-    Ok((status, body.to_bytes()))
+    Ok((status, is_admin, body.to_bytes()))
 }
+
+/// Where to look for it instead.
+const ELSEWHERE: &str = "that is where `admin.address` of its fanfare.toml, or `--admin`, says, such as \
+                         http://127.0.0.1:9090, and not where its apps are";
 
 /// The first digits of a version, as versions are shown.
 pub fn short(version: &str) -> &str {
