@@ -34,7 +34,7 @@ pub trait Disconnected {
 }
 
 /// An optional hook beside [`App`]: export it with `export!(MyApp, occupancy)`, or `export!(MyApp, disconnected, occupancy)`
-/// where both are wanted. As the [blocking one](crate::Occupancy).
+/// where both are wanted, in any order. As the [blocking one](crate::Occupancy).
 #[allow(
     async_fn_in_trait,
     reason = "an instance has one thread: no future has to be `Send`"

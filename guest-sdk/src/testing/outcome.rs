@@ -29,7 +29,11 @@ impl Outcome {
             (Ok(()), None) => Some(
                 "the handler returned without answering the request or upgrading it".to_owned(),
             ),
-            (Err(Error::Closed(_)), Some(_)) => None,
+            (Err(Error::Closed(_) | Error::NotFound(_)), Some(Answer::Stream(index)))
+                if fake.state().check_open(*index).is_err() =>
+            {
+                None
+            }
             (Err(_), Some(_)) if request.answered_by_host => None,
             (Err(error), _) => Some(format!("the handler answered {error}")),
         };
@@ -56,8 +60,8 @@ impl Outcome {
         &self.result
     }
 
-    /// What the host would log as the handler's error: nothing where all went well, where the client left
-    /// ([`Error::Closed`] after the answer), and where the host answered by itself.
+    /// What the host would log as the handler's error: nothing where all went well, where the stream has ended
+    /// ([`Error::Closed`] and [`Error::NotFound`] after that), and where the host answered by itself.
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }

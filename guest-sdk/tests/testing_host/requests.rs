@@ -158,6 +158,25 @@ fn an_error_after_the_answer_is_logged_unless_the_client_left() {
     assert_error!(left.result(), Closed);
     assert_eq!(left.problem(), None);
     assert!(left.stream().heard().is_empty());
+
+    let left = testing::Request::get("/").hang_up_after(Duration::from_secs(1));
+    let left = handle(&host, left, |request| {
+        let stream = request.upgrade()?;
+        publisher()?.register(&stream, "a")?;
+        sleep(Duration::from_secs(1));
+        publisher()?.remove(&stream.id(), "a")
+    });
+    assert_error!(left.result(), NotFound);
+    assert_eq!(left.problem(), None);
+
+    // Of another one, while its own client is there.
+    let mistaken = get(&host, |request| {
+        let stream = request.upgrade()?;
+        publisher()?.register(&stream, "a")?;
+        publisher()?.remove("nobody", "a")
+    });
+    assert_error!(mistaken.result(), NotFound);
+    assert!(mistaken.problem().is_some());
 }
 
 #[test]
