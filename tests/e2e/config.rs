@@ -90,6 +90,13 @@ fn mistakes_are_told_with_line_and_column() {
 }
 
 #[test]
+fn a_node_without_apps_says_so() {
+    let node = Node::config("").arg("--listen").arg("127.0.0.1:0").spawn();
+    node.wait_for_log("no app is configured");
+    node.stop();
+}
+
+#[test]
 fn all_mistakes_are_told_at_once() {
     let said = refusal(
         "[apps.a]\ncomponent = \"a\"\nroute = \"a\"\n[apps.b]\ncomponent = \"b\"\nroute = \"b\"\n",

@@ -183,16 +183,20 @@ fn a_second_signal_ends_it_at_once() {
          [apps.hostile]\ncomponent = {:?}",
         guests::HOSTILE
     );
-    let mut node = Node::config(&toml).start();
-    let sockets = [(); 8].map(|()| {
-        let mut socket = node.connect();
-        socket.send(&Request::get("/sleep"));
-        socket
-    });
-    wait_for_calls(&node, "hostile", 8.0);
-    // Two that come at once are one: a terminal and who started the node may both pass it on.
-    node.terminate();
-    node.terminate();
+    let (mut node, sockets) = loop {
+        let node = Node::config(&toml).start();
+        let sockets = [(); 8].map(|()| {
+            let mut socket = node.connect();
+            socket.send(&Request::get("/sleep"));
+            socket
+        });
+        wait_for_calls(&node, "hostile", 8.0);
+        // Two that come at once are one: a terminal and who started the node may both pass it on. They come at once unless
+        // the machine stands still between the two.
+        if node.terminate_twice() < Duration::from_millis(100) {
+            break (node, sockets);
+        }
+    };
     node.wait_for_log("a second signal ends it at once");
     thread::sleep(Duration::from_millis(500));
     assert!(!node.has_ended());

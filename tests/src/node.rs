@@ -10,7 +10,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustls::ClientConfig;
@@ -378,6 +378,21 @@ impl Node {
     #[track_caller]
     pub fn terminate(&self) {
         self.signal("TERM");
+    }
+
+    /// Tells it to end by two signals, one right after the other, SIGTERM and SIGINT, and returns how long that took.
+    #[track_caller]
+    pub fn terminate_twice(&self) -> Duration {
+        let begun = Instant::now();
+        let sent = Command::new("sh")
+            .args(["-c", r#"kill -TERM "$1" && kill -INT "$1""#, "sh"])
+            .arg(self.pid().to_string())
+            .status();
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "signals reach the node"
+        );
+        begun.elapsed()
     }
 
     /// Whether it has ended.

@@ -8,11 +8,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use tokio::{
     runtime::{self, Handle, Runtime},
     signal::unix,
-    time::Instant,
+    time::{Instant, sleep},
 };
 use tracing::{info, warn};
 
@@ -50,8 +50,7 @@ pub fn to_the_end(log: &config::Log, main: impl Future<Output = Result<()>>) -> 
     }
     let host = threads("fanfare")?;
     let ended = host.block_on(main);
-    // What still runs has had its time, and ends with the process. It is not told before: a guest that waits would find
-    // its timers gone.
+    // What still runs ends with the process, and is not told before: a guest that waits would find its timers gone.
     mem::forget(host);
     ended
 }
@@ -153,16 +152,14 @@ pub async fn node<F: Future<Output = ()>>(
         _ = async { tokio::join!(&mut serve, meanwhile) } => {}
         () = told => {}
     }
-    let told = Instant::now();
     let told_again = async {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if told.elapsed() > ONE_SIGNAL {
-                return;
-            }
+        sleep(ONE_SIGNAL).await;
+        // What came until now belongs to the first one, however late this node has looked.
+        let _ = terminate.recv().now_or_never();
+        let _ = interrupt.recv().now_or_never();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
     };
     tokio::select! {
