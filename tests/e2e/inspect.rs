@@ -1,5 +1,7 @@
 //! `fanfare inspect`: what a component says of itself.
 
+use std::process::{Command, Stdio};
+
 use fanfare_tests::{cli::Cli, node::Node};
 
 use crate::guests;
@@ -31,7 +33,7 @@ fn a_guest_is_described() {
     assert!(!said.contains("does not offer"), "{said}");
     // Last, because that is asked least.
     let (described, made) = said.split_once("\nhow it was made\n").expect("it says who");
-    assert!(!described.contains("rustc"), "{said}");
+    assert!(!described.contains("made by"), "{said}");
     assert!(made.lines().all(|line| line.starts_with("  ")), "{said}");
     let raw = Cli::new(&["inspect", guests::RAW]).good();
     assert!(!raw.contains("hooks:"), "{raw}");
@@ -69,6 +71,19 @@ fn what_cannot_be_served_is_told_as_serving_tells_it() {
         refused.contains("/nowhere/guest.wasm: cannot be read"),
         "{refused}"
     );
+}
+
+#[test]
+fn a_guest_may_come_through_a_pipe() {
+    let mut cat = Command::new("cat")
+        .arg(guests::RAW)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("cat can be started");
+    let piped = cat.stdout.take().expect("it is piped");
+    let said = Cli::new(&["inspect", "/dev/stdin"]).stdin(piped).good();
+    assert!(said.starts_with("/dev/stdin can be served"), "{said}");
+    assert!(cat.wait().is_ok_and(|status| status.success()));
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn components_are_compiled_or_refused() {
         match compiled {
             Ok(compiled) => {
                 looked.expect("what compiles is not refused at first sight");
-                let inspected = inspected.expect("what compiles can be inspected");
+                let (inspected, _) = inspected.expect("what compiles can be inspected");
                 assert_eq!(inspected.version, compiled.version);
                 assert_eq!(inspected.flavour(), Some(compiled.flavour));
                 inspected

@@ -40,6 +40,12 @@ impl Cli {
         self
     }
 
+    /// Gives it something to read.
+    pub fn stdin(mut self, from: impl Into<Stdio>) -> Self {
+        self.0.stdin(from);
+        self
+    }
+
     /// Runs it to its end.
     #[track_caller]
     pub fn run(mut self) -> Ended {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use bytes::Bytes;
 use clap::Args;
 use tokio::runtime;
 
@@ -23,9 +24,9 @@ pub struct Inspect {
 
 impl Inspect {
     pub fn run(self) -> Result<()> {
-        let found = inspect(&self.guest)?;
-        let verdict = verdict(&self.guest)?;
-        let guest = self.guest.display();
+        let (found, bytes) = inspect(&self.guest)?;
+        let verdict = verdict(&self.guest, bytes)?;
+        let guest = line(&self.guest.display().to_string()).to_string();
         match &verdict {
             Ok(()) => tell(format_args!(
                 "{guest} can be served, if its `start` succeeds"
@@ -48,7 +49,7 @@ impl Inspect {
 }
 
 /// Whether it can be served, as a node finds out.
-fn verdict(guest: &Path) -> Result<Result<(), GuestError>> {
+fn verdict(guest: &Path, bytes: Bytes) -> Result<Result<(), GuestError>> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -58,7 +59,7 @@ fn verdict(guest: &Path) -> Result<Result<(), GuestError>> {
         asynchronous: 1,
     };
     let guests = Guests::new(instances, None, runtime.handle())?;
-    Ok(runtime.block_on(try_out(&guests, guest)))
+    Ok(runtime.block_on(try_out(&guests, guest, bytes)))
 }
 
 fn describe(found: &Inspection) {

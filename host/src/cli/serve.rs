@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::run;
-use crate::config::{Address, Admin, Config, LogFormat, Upstream, Variable, listen_address};
+use crate::config::{self, Address, Admin, Config, LogFormat, Upstream, Variable, listen_address};
 
 /// What to serve.
 #[derive(Debug, Args)]
@@ -114,9 +114,8 @@ impl NodeOptions {
                 .with_context(|| format!("--admin {address}"))?;
         }
         if let Some(data) = self.data {
-            if data.exists() && !data.is_dir() {
-                let data = data.display();
-                bail!("--data {data}: is no folder; name one, or one that is yet to be made");
+            if let Some(problem) = config::unusable_data(&data) {
+                bail!("--data {}: {problem}", data.display());
             }
             config.node.data = Some(data);
         }

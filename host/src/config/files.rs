@@ -1,12 +1,12 @@
 //! The files that a configuration names: where their paths start, and whether they are there.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
 
-use super::checks::Checks;
-use super::error::KeyPath;
-use super::{Config, path};
+use super::{Config, checks::Checks, error::KeyPath, path};
 
 impl Config {
     /// Has relative paths start at a folder.
@@ -38,12 +38,8 @@ impl Config {
         let Some(data) = &self.node.data else {
             return;
         };
-        let at = KeyPath::default().key("node").key("data");
-        match fs::metadata(data) {
-            Ok(found) if found.is_dir() => {}
-            Ok(_) => checks.refuse(at, "is no folder; name one, or one that is yet to be made"),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => checks.refuse(at, format!("cannot be used: {error}")),
+        if let Some(problem) = unusable_data(data) {
+            checks.refuse(KeyPath::default().key("node").key("data"), problem);
         }
     }
 
@@ -61,7 +57,7 @@ impl Config {
     /// component cannot be read.
     fn may_keep(&self, app: &str) -> bool {
         let data = self.node.data.as_ref();
-        // So it is laid out by `guest/versions/folder.rs`.
+        // `guest/versions/folder.rs` lays it out so; nothing here may ask it.
         data.is_some_and(|data| data.join(format!("apps/{app}.json")).exists())
     }
 
@@ -89,6 +85,16 @@ impl Config {
             }
         }
         files
+    }
+}
+
+/// Why a folder cannot be the data folder. It may be yet to be made.
+pub fn unusable_data(data: &Path) -> Option<String> {
+    match fs::metadata(data) {
+        Ok(found) if found.is_dir() => None,
+        Ok(_) => Some("is no folder; name one, or one that is yet to be made".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(format!("cannot be used: {error}")),
     }
 }
 

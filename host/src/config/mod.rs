@@ -54,6 +54,7 @@ pub use self::app::App;
 pub use self::broker::{Broker, Durable, Mechanism, redis_url};
 pub use self::capabilities::Capabilities;
 pub use self::error::{ConfigError, KeyPath, Mistake, Problem};
+pub use self::files::unusable_data;
 pub use self::history::History;
 pub use self::http::Http;
 pub use self::instances::Instances;

@@ -256,7 +256,7 @@ fn shape(bytes: &[u8]) -> Result<Shape, Problem> {
         if !exports(&shape, &flavour.export(interface)) {
             let name = flavour.export(interface);
             let name = format!("{}.{function}", name.trim_start_matches(EXPORTS));
-            let remedy = match exports(&shape, PROGRAM) {
+            let remedy = match interface == "handler" && exports(&shape, PROGRAM) {
                 true => LIBRARY,
                 false => EXPORT,
             };

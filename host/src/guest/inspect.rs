@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
+use bytes::Bytes;
 use wasmparser::{
     BinaryReaderError, KnownCustom, Parser, Payload, ProducersSectionReader, Validator,
     WasmFeatures,
@@ -45,21 +46,22 @@ pub enum Grant {
     Http,
 }
 
-/// Reads a file and says what it is. What is no component is refused as it is where it is to be served.
-pub fn inspect(path: &Path) -> Result<Inspection, GuestError> {
+/// Reads a file and says what it is, and returns what is in it: a pipe can be read only once. What is no component is
+/// refused as it is where it is to be served.
+pub fn inspect(path: &Path) -> Result<(Inspection, Bytes), GuestError> {
     let bytes = std::fs::read(path).map_err(Problem::Unreadable);
     let inspected = bytes.and_then(|bytes| {
         check::preamble(&bytes)?;
-        read(&bytes).map_err(|error| Problem::Compile(error.to_string()))
+        let found = read(&bytes).map_err(|error| Problem::Compile(error.to_string()))?;
+        Ok((found, bytes.into()))
     });
     inspected.map_err(|problem| GuestError::of_file(path, problem))
 }
 
-/// Whether a file can be served: all is done that is done there before anything of the guest runs.
-pub async fn try_out(guests: &Guests, path: &Path) -> Result<(), GuestError> {
-    let bytes = std::fs::read(path).map_err(|error| GuestError::unreadable(path, error))?;
+/// Whether what is in a file can be served: all is done that is done there before anything of the guest runs.
+pub async fn try_out(guests: &Guests, path: &Path, bytes: Bytes) -> Result<(), GuestError> {
     let origin = path.display().to_string();
-    let guest = check::compile(guests, origin.clone(), bytes.into()).await?;
+    let guest = check::compile(guests, origin.clone(), bytes).await?;
     link(guests, &guest).map_err(|error| GuestError::mismatch(&origin, &error))
 }
 

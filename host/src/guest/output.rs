@@ -88,7 +88,9 @@ impl Output {
     /// Logs what was written without a line ending. To be called when the call is over.
     pub fn finish(&self) {
         let line = std::mem::take(&mut self.buffer.lock().line);
-        self.log(&line);
+        if !line.is_empty() {
+            self.log(&line);
+        }
     }
 
     fn log_lines(&self, bytes: &[u8]) {
@@ -109,10 +111,13 @@ impl Output {
         }
     }
 
-    /// Whether a line tells nobody anything: Rust begins the message of a panic with an empty one.
+    /// Whether a line tells nobody anything: Rust begins the message of a panic with an empty one. What a guest prints is
+    /// what it wanted to say, but for the end of its last line.
     fn is_idle(&self, line: &str) -> bool {
-        let is_note = self.stream == Stream::Stderr && line.starts_with(BACKTRACE_NOTE);
-        is_note || line.trim().is_empty()
+        match self.stream {
+            Stream::Stderr => line.starts_with(BACKTRACE_NOTE) || line.trim().is_empty(),
+            Stream::Stdout => false,
+        }
     }
 
     fn log(&self, line: &[u8]) {
@@ -252,6 +257,6 @@ mod tests {
             stream: Stream::Stdout,
             ..output
         };
-        assert!(!stdout.is_idle(BACKTRACE_NOTE) && stdout.is_idle(" \r"));
+        assert!(!stdout.is_idle(BACKTRACE_NOTE) && !stdout.is_idle(" \r"));
     }
 }

@@ -59,6 +59,9 @@ pub struct Incoming {
     pub room: Option<OwnedSemaphorePermit>,
 }
 
+/// How the text of a failure begins that says no more than under which request the log has more.
+pub const LOGGED: &str = "The app failed. The log has more under request";
+
 /// What became of a request.
 #[derive(Debug)]
 pub enum Answer {

@@ -175,8 +175,9 @@ impl Source {
         };
         text.write_str(BACKTRACE)?;
         let frames = backtrace.frames();
-        let functions = frames.iter().map_while(|frame| frame.func_name());
-        let left_out = panicked::depth(functions.map(demangled));
+        let functions = frames.iter().map(FrameInfo::func_name);
+        let left_out =
+            panicked::depth(functions.map(|name| name.map(demangled).unwrap_or_default()));
         for (number, frame) in frames[left_out..].iter().enumerate() {
             self.write_frame(text, number, frame)?;
         }

@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::response::{Body, accepts, plain};
+use crate::guest::request::LOGGED;
 
 /// Nothing but its own style: what the guest has said stands in the page.
 const POLICY: HeaderValue =
@@ -40,7 +41,7 @@ fn page(text: &str) -> String {
 
 /// What may help whoever writes the guest. Nothing in production, where the text is for any client and names the log.
 fn hint(text: &str) -> Option<&'static str> {
-    if text.contains("The log has more") {
+    if text.starts_with(LOGGED) {
         return None;
     }
     let hint = if text.contains("limit `") {
@@ -106,8 +107,8 @@ mod tests {
             "{page}"
         );
         // As in production.
-        let text = "The app failed. The log has more under request 0123456789abcdef.";
-        let (_, page) = shown(text, "text/html").await;
+        let text = format!("{LOGGED} 0123456789abcdef.");
+        let (_, page) = shown(&text, "text/html").await;
         assert!(page.ends_with(&format!("<p>{text}</p>\n")), "{page}");
     }
 

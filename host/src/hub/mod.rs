@@ -245,7 +245,6 @@ impl Hub {
     /// Sends an event to one connection alone. It is in no history.
     pub fn send(&self, connection: &Connection, event: &Event) -> Result<(), HubError> {
         let rest = event.encode_after_id();
-        connection.set_used();
         // Under the lock, so that an event which was published before is also heard before.
         let mut state = self.lock();
         let state = &mut *state;
@@ -257,6 +256,7 @@ impl Hub {
         if state.post.engine.is_overloaded(member.outlet.shard) {
             return Err(HubError::Overloaded);
         }
+        connection.set_used();
         // A number of its own, so that it stays behind what was published before even among missed events.
         let frame = Frame::sent(event, &rest, state.ids.next());
         state.post.send(member.outlet, frame);

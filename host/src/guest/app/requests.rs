@@ -18,7 +18,7 @@ use crate::{
         code::{Code, SHUTTING_DOWN},
         error::sentence,
         limits::Limit,
-        request::{Answer, Incoming, Request},
+        request::{Answer, Incoming, LOGGED, Request},
         scope::{Of, Scope},
     },
     hub::connection::CloseReason,
@@ -93,6 +93,7 @@ impl App {
         let scope = Scope::new(&code.named, Of::Request(request.incoming.id));
         let outcome = code.call(Call::Handle(request.clone()), &scope).await;
         let answered = request.is_answered();
+        let returned = matches!(outcome, Ok(Ok(())));
         let problem = match outcome {
             Ok(Ok(())) if answered => None,
             Ok(Ok(())) => Some(
@@ -115,7 +116,6 @@ impl App {
             }
             Err(failure) => Some(format!("the handler {failure}")),
         };
-        let is_well = problem.is_none();
         if let Some(problem) = problem {
             let problem = self.shared.loggable(&problem);
             self.report(&scope, &problem);
@@ -125,7 +125,7 @@ impl App {
             // A call that was stopped did not get there.
             connection.release();
             if self.shared.hub.channels(&connection).is_empty() {
-                if is_well && self.development && connection.is_open() && !connection.was_used() {
+                if returned && self.development && connection.is_open() && !connection.was_used() {
                     scope.log(|| warn!("{UNUSED}"));
                     self.tell_client(&request, UNUSED.into());
                 }
@@ -139,10 +139,7 @@ impl App {
     fn tell_client(&self, request: &Request, problem: String) {
         let text = match self.development {
             true => problem,
-            false => format!(
-                "The app failed. The log has more under request {}.",
-                request.incoming.id
-            ),
+            false => format!("{LOGGED} {}.", request.incoming.id),
         };
         let Some(connection) = request.connection() else {
             request.answer(Answer::Failed(text));

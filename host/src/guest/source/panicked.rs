@@ -1,7 +1,7 @@
-//! What Rust does once a guest has panicked: ten functions between the trap and the line that panicked, which say nothing
+//! What Rust does once a guest has panicked: about ten functions between the trap and the line that panicked, which say nothing
 //! that the message of the panic has not said.
 
-/// The most functions that are looked at. There are about a dozen.
+/// The most functions that are looked at.
 const FUNCTIONS: usize = 32;
 
 /// The functions that a panic comes through, by how their names begin.

@@ -68,4 +68,4 @@ impl Occupancy for Probe {
     }
 }
 
-fanfare_guest::asynchronous::export!(Probe, disconnected, occupancy);
+fanfare_guest::asynchronous::export!(Probe, occupancy, disconnected);
