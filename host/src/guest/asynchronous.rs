@@ -73,6 +73,32 @@ struct Inner {
     source: Arc<Source>,
 }
 
+/// A linked component, and where its exports are.
+pub(super) struct Linked {
+    pre: InstancePre<State>,
+    app: AppAsyncIndices,
+    disconnect: Option<DisconnectHooksAsyncIndices>,
+    occupancy: Option<OccupancyHooksAsyncIndices>,
+}
+
+impl Linked {
+    pub(super) fn new(linker: &Linker<State>, checked: &Checked) -> wasmtime::Result<Self> {
+        let (pre, hooks) = (linker.instantiate_pre(&checked.component)?, checked.hooks);
+        Ok(Self {
+            app: AppAsyncIndices::new(&pre)?,
+            disconnect: hooks
+                .disconnect
+                .then(|| DisconnectHooksAsyncIndices::new(&pre))
+                .transpose()?,
+            occupancy: hooks
+                .occupancy
+                .then(|| OccupancyHooksAsyncIndices::new(&pre))
+                .transpose()?,
+            pre,
+        })
+    }
+}
+
 impl Asynchronous {
     /// Links a component.
     pub fn new(
@@ -83,26 +109,14 @@ impl Asynchronous {
         linker: &Linker<State>,
         checked: &Checked,
     ) -> wasmtime::Result<Self> {
-        let Checked {
-            component,
-            hooks,
-            source,
-            ..
-        } = checked;
-        let pre = linker.instantiate_pre(component)?;
+        let linked = Linked::new(linker, checked)?;
         let inner = Inner {
-            exports: AppAsyncIndices::new(&pre)?,
+            pre: linked.pre,
+            exports: linked.app,
+            disconnect: linked.disconnect,
+            occupancy: linked.occupancy,
             named: named.clone(),
-            source: source.clone(),
-            disconnect: hooks
-                .disconnect
-                .then(|| DisconnectHooksAsyncIndices::new(&pre))
-                .transpose()?,
-            occupancy: hooks
-                .occupancy
-                .then(|| OccupancyHooksAsyncIndices::new(&pre))
-                .transpose()?,
-            pre,
+            source: checked.source.clone(),
             guests: guests.clone(),
             lane: lane.clone(),
             calls: match shared.instances.calls {

@@ -8,7 +8,10 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{task::yield_now, time::timeout};
-use wasmtime::{Store, component::Linker};
+use wasmtime::{
+    Store,
+    component::{InstancePre, Linker},
+};
 
 use super::{
     bindings::{
@@ -35,7 +38,7 @@ pub struct Blocking {
     guests: Guests,
     shared: Arc<Shared>,
     source: Arc<Source>,
-    pre: wasmtime::component::InstancePre<State>,
+    pre: InstancePre<State>,
     exports: AppIndices,
     /// Where the guest exports the hook.
     disconnect: Option<DisconnectHooksIndices>,
@@ -63,18 +66,19 @@ struct Exports {
     occupancy: Option<OccupancyHooks>,
 }
 
-impl Blocking {
-    /// Links a component.
-    pub fn new(
-        guests: &Guests,
-        shared: &Arc<Shared>,
-        linker: &Linker<State>,
-        checked: &Checked,
-    ) -> wasmtime::Result<Self> {
-        let pre = linker.instantiate_pre(&checked.component)?;
-        let hooks = checked.hooks;
+/// A linked component, and where its exports are.
+pub(super) struct Linked {
+    pre: InstancePre<State>,
+    app: AppIndices,
+    disconnect: Option<DisconnectHooksIndices>,
+    occupancy: Option<OccupancyHooksIndices>,
+}
+
+impl Linked {
+    pub(super) fn new(linker: &Linker<State>, checked: &Checked) -> wasmtime::Result<Self> {
+        let (pre, hooks) = (linker.instantiate_pre(&checked.component)?, checked.hooks);
         Ok(Self {
-            exports: AppIndices::new(&pre)?,
+            app: AppIndices::new(&pre)?,
             disconnect: hooks
                 .disconnect
                 .then(|| DisconnectHooksIndices::new(&pre))
@@ -84,6 +88,24 @@ impl Blocking {
                 .then(|| OccupancyHooksIndices::new(&pre))
                 .transpose()?,
             pre,
+        })
+    }
+}
+
+impl Blocking {
+    /// Links a component.
+    pub fn new(
+        guests: &Guests,
+        shared: &Arc<Shared>,
+        linker: &Linker<State>,
+        checked: &Checked,
+    ) -> wasmtime::Result<Self> {
+        let linked = Linked::new(linker, checked)?;
+        Ok(Self {
+            pre: linked.pre,
+            exports: linked.app,
+            disconnect: linked.disconnect,
+            occupancy: linked.occupancy,
             guests: guests.clone(),
             calls: match shared.instances.calls {
                 0 => 1,

@@ -10,11 +10,7 @@ use wasmparser::{
 };
 
 use super::{
-    bindings::{
-        AppIndices, asynchronous::AppAsyncIndices, asynchronous_hooks::DisconnectHooksAsyncIndices,
-        asynchronous_occupancy::OccupancyHooksAsyncIndices, hooks::DisconnectHooksIndices,
-        occupancy::OccupancyHooksIndices,
-    },
+    asynchronous, blocking,
     check::{self, Checked, Flavour, GuestError, Problem},
     engine::Guests,
     imports,
@@ -65,29 +61,14 @@ pub async fn try_out(guests: &Guests, path: &Path, bytes: Bytes) -> Result<(), G
     link(guests, &guest).map_err(|error| GuestError::mismatch(&origin, &error))
 }
 
-/// Links a component as [`Code`](super::code::Code) does, and keeps nothing of it.
 fn link(guests: &Guests, guest: &Checked) -> wasmtime::Result<()> {
-    let (engine, hooks) = (guests.engine(guest.flavour), guest.hooks);
+    let engine = guests.engine(guest.flavour);
     match guest.flavour {
         Flavour::Blocking => {
-            let pre = imports::linker(engine)?.instantiate_pre(&guest.component)?;
-            AppIndices::new(&pre)?;
-            if hooks.disconnect {
-                DisconnectHooksIndices::new(&pre)?;
-            }
-            if hooks.occupancy {
-                OccupancyHooksIndices::new(&pre)?;
-            }
+            blocking::Linked::new(&imports::linker(engine)?, guest)?;
         }
         Flavour::Asynchronous => {
-            let pre = imports::linker_async(engine)?.instantiate_pre(&guest.component)?;
-            AppAsyncIndices::new(&pre)?;
-            if hooks.disconnect {
-                DisconnectHooksAsyncIndices::new(&pre)?;
-            }
-            if hooks.occupancy {
-                OccupancyHooksAsyncIndices::new(&pre)?;
-            }
+            asynchronous::Linked::new(&imports::linker_async(engine)?, guest)?;
         }
     }
     Ok(())

@@ -152,8 +152,8 @@ impl Shared {
         (shared, happenings)
     }
 
-    /// Counts that a limit of the app was reached. Where clients are turned away for it, the log says so now and then: no call of a
-    /// guest has failed, so nothing else does.
+    /// Counts that a limit of the app was reached. Where clients are turned away for it, the log says so now and then: no
+    /// call of a guest has failed, so nothing else does.
     pub fn reach(&self, limit: Limit) {
         self.reached.count(limit);
         if !matches!(limit, Limit::Calls | Limit::Connections) {

@@ -1,5 +1,5 @@
-//! What Rust does once a guest has panicked: about ten functions between the trap and the line that panicked, which say nothing
-//! that the message of the panic has not said.
+//! What Rust does once a guest has panicked: about ten functions between the trap and the line that panicked, which say
+//! nothing that the message of the panic has not said.
 
 /// The most functions that are looked at.
 const FUNCTIONS: usize = 32;
